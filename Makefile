@@ -1,0 +1,51 @@
+# Every target works in a clean clone: the environment is made on first use.
+# `make VENV=/elsewhere test` uses another one.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed-from-constraints
+EXTRAS := dev,prepare,ray
+
+# One thread for torch and Arrow keeps tests repeatable and lets them share a small machine.
+TEST_ENVIRONMENT := HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1
+
+.PHONY: setup demo test test-all check format lint types clean
+
+setup: $(STAMP)
+
+# torch comes first and pinned, from whatever index pip is given: asked for as a dependency it may bring CUDA along.
+$(STAMP): constraints.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' || \
+	  { echo "error: symbert needs Python 3.11 or 3.12; set PYTHON=python3.12, say" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip -c constraints.txt
+	$(BIN)/python -m pip install --quiet torch -c constraints.txt
+	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]' -c constraints.txt
+	touch $@
+
+demo: $(STAMP)
+	$(BIN)/symbert demo --out demo
+
+test: $(STAMP)
+	$(TEST_ENVIRONMENT) $(BIN)/python -m pytest -m 'not slow and not gpu' $(PYTEST_ARGUMENTS)
+
+test-slow: $(STAMP)
+	$(TEST_ENVIRONMENT) $(BIN)/python -m pytest -m 'slow and not gpu' $(PYTEST_ARGUMENTS)
+
+test-all: test test-slow
+
+check: lint types test
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lint: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,1 @@
+"""UT1 blocklists: which categories a URL belongs to."""

@@ -1,0 +1,5 @@
+"""`python -m cli` does what `symbert` does."""
+
+from cli.main import main
+
+main()

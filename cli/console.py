@@ -1,0 +1,109 @@
+"""What the user sees: data on stdout; everything else, errors and progress included, on stderr."""
+
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
+
+import typer
+
+from durable.progress import ProgressCallback, silent
+
+SECONDS_BETWEEN_LINES = 10.0
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress, only errors and the result.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+
+
+def say(text: str) -> None:
+    """One line for the user on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def print_error(error: BaseException) -> None:
+    """`error:` what, where, what was expected; `hint:` what to type next."""
+    say(f"error: {error}")
+    for note in getattr(error, "__notes__", []):
+        say(f"\nhint: {note}")
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on stdout."""
+    print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+@contextlib.contextmanager
+def progress(description: str, unit: str, *, quiet: bool = False) -> Iterator[ProgressCallback]:
+    """Show progress: a bar with rate and time left on a terminal, else a plain line every ten seconds.
+
+    `unit` is what `done` counts; with unit "B" numbers read as bytes.
+    """
+    if quiet:
+        yield silent
+    elif sys.stderr.isatty():
+        with _bar(description, unit) as callback:
+            yield callback
+    else:
+        yield _lines(description, unit)
+
+
+@contextlib.contextmanager
+def _bar(description: str, unit: str) -> Iterator[ProgressCallback]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[amount]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[facts]}"),
+    )
+    started = time.monotonic()
+    with Progress(*columns, console=Console(stderr=True), transient=False) as bar:
+        task = bar.add_task(description, total=None, amount="", facts="")
+
+        def show(done: float, total: float | None, facts: Mapping[str, float | str]) -> None:
+            amount = _amount(done, total, unit, time.monotonic() - started)
+            bar.update(task, completed=done, total=total, amount=amount, facts=_facts(facts))
+
+        yield show
+
+
+def _lines(description: str, unit: str) -> ProgressCallback:
+    started = last = time.monotonic()
+
+    def show(done: float, total: float | None, facts: Mapping[str, float | str]) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last < SECONDS_BETWEEN_LINES:
+            return
+        last = now
+        left = f", {(now - started) * (total - done) / done:.0f} s left" if total and done else ""
+        say(f"{description}: {_amount(done, total, unit, now - started)}{left} {_facts(facts)}".rstrip())
+
+    return show
+
+
+def _amount(done: float, total: float | None, unit: str, seconds: float) -> str:
+    rate = done / seconds if seconds > 0 else 0.0
+    of = f" of {_number(total, unit)}" if total is not None else ""
+    return f"{_number(done, unit)}{of} {unit}, {_number(rate, unit)} {unit}/s"
+
+
+def _number(value: float, unit: str) -> str:
+    if unit != "B":
+        return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.2g}"
+    for prefix in ("", "k", "M", "G"):
+        if value < 1000:
+            return f"{value:.3g} {prefix}".rstrip()
+        value /= 1000
+    return f"{value:.3g} T"
+
+
+def _facts(facts: Mapping[str, float | str]) -> str:
+    return " ".join(f"{name} {value if isinstance(value, str) else format(value, '.4g')}" for name, value in facts.items())

@@ -1,0 +1,90 @@
+"""The `symbert` command: a module per command, one place where exceptions become exit codes.
+
+Exit codes: 0 done; 1 refused or failed; 2 the command line itself is wrong; 3 done, but something was quarantined
+or found damaged; 75 everything saved, not finished; 130 Ctrl-C.
+"""
+
+import errno
+import sys
+from typing import Annotated
+
+import typer
+
+from cli import env
+from cli.console import print_error, say
+from durable.signals import EXIT_DONE, EXIT_INTERRUPTED, EXIT_REFUSED, EXIT_USAGE
+
+OUR_PACKAGES = frozenset({"symbert", "blocklists", "oscar_prep", "train", "report", "durable", "cli"})
+# What the machine refuses rather than what we got wrong: no traceback helps against a full disk.
+MACHINE_REFUSALS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS})
+# Typer carries its own copy of click; its public BadParameter leads to the base class of all usage errors.
+USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"symbert {version('symbert')}")
+        raise typer.Exit
+
+
+@app.callback()
+def symbert(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """From the OSCAR web corpus to a GLUE table, for BERT models that differ only in their attention operator."""
+
+
+app.command("env")(env.env)
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line; returns its exit code. Only an unexpected exception gets through."""
+    try:
+        return app(arguments, prog_name="symbert", standalone_mode=False) or EXIT_DONE
+    except USAGE_ERROR as error:
+        return _wrong_command_line(error)
+    except KeyboardInterrupt:
+        say("error: interrupted")
+        return EXIT_INTERRUPTED
+    except typer.Abort:
+        return EXIT_INTERRUPTED
+    except ValueError as error:
+        if type(error).__module__.partition(".")[0] not in OUR_PACKAGES:
+            raise
+        print_error(error)
+    except OSError as error:
+        if error.errno not in MACHINE_REFUSALS:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        say(f"error: {where}{error.strerror}")
+    return EXIT_REFUSED
+
+
+def _wrong_command_line(error: Exception) -> int:
+    # With no command at all Typer has shown the help already, and its error carries no words.
+    message = error.format_message() if hasattr(error, "format_message") else str(error)
+    if message:
+        context = getattr(error, "ctx", None)
+        say(f"error: {message[:1].lower()}{message[1:].rstrip('.')}")
+        say(f"\nhint: {context.command_path if context else 'symbert'} --help")
+    return EXIT_USAGE
+
+
+if __name__ == "__main__":
+    main()

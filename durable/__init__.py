@@ -1,0 +1,1 @@
+"""What every stage stands on: files that are whole or absent, locks, signals, failpoints and settings."""

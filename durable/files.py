@@ -1,0 +1,126 @@
+"""Files and folders that are whole or absent, whatever kills the process or fills the disk.
+
+The protocol is the same for every product: write under a temporary name, flush, fsync, let the caller check
+what was written, rename, fsync the folder. A reader never sees a half-written file, and a failed write leaves
+nothing behind but a temporary name that the next run sweeps away.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from durable.failpoints import failpoint
+
+PARTIAL = ".partial-"
+READ_SIZE = 1 << 20
+
+
+def partial_name(path: Path) -> Path:
+    """A temporary sibling of `path`: hidden, unique to this attempt, known to `sweep_partials`."""
+    return path.with_name(f".{path.name}{PARTIAL}{secrets.token_hex(4)}")
+
+
+@contextlib.contextmanager
+def whole_file(path: Path, *, check: Callable[[Path], None] | None = None, name: str = "file") -> Iterator[BinaryIO]:
+    """Yield a binary file that appears at `path` only if the block, and then `check`, raise nothing.
+
+    `check` is called with the temporary path after fsync and may raise. `name` prefixes the failpoints
+    `<name>.before-rename` and `<name>.after-rename`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = partial_name(path)
+    try:
+        with partial.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        if check is not None:
+            check(partial)
+        failpoint(f"{name}.before-rename")
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    fsync_folder(path.parent)
+    failpoint(f"{name}.after-rename")
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path, *, name: str = "folder") -> Iterator[Path]:
+    """Yield a temporary folder that becomes `path`, replacing any older one, only if the block raises nothing.
+
+    Every file in it is fsynced before the rename. A folder cannot replace a non-empty one in a single step, so
+    an older one is renamed aside first: between the two steps `path` is absent, never half-written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = partial_name(path)
+    partial.mkdir()
+    try:
+        yield partial
+        for file in partial.rglob("*"):
+            fsync_folder(file)
+        fsync_folder(partial)
+        failpoint(f"{name}.before-rename")
+        if path.exists():
+            aside = partial_name(path)
+            path.rename(aside)
+            partial.rename(path)
+            shutil.rmtree(aside)
+        else:
+            partial.rename(path)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    fsync_folder(path.parent)
+    failpoint(f"{name}.after-rename")
+
+
+def write_bytes(path: Path, content: bytes, *, name: str = "file") -> None:
+    """Write `content` to `path`, whole or not at all."""
+    with whole_file(path, name=name) as file:
+        file.write(content)
+
+
+def write_text(path: Path, content: str, *, name: str = "file") -> None:
+    """Write `content` as UTF-8 to `path`, whole or not at all."""
+    write_bytes(path, content.encode(), name=name)
+
+
+def write_json(path: Path, content: Any, *, name: str = "file") -> None:
+    """Write `content` as indented JSON with a final newline; NaN and infinity are refused (ValueError)."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", name=name)
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file's bytes, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(READ_SIZE):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def fsync_folder(path: Path) -> None:
+    """Make the entries of a folder (or the bytes of a file) survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sweep_partials(folder: Path) -> list[Path]:
+    """Delete what killed attempts left anywhere below `folder`; call it only while holding the folder's lock."""
+    left = [path for path in folder.rglob(f".*{PARTIAL}*") if PARTIAL not in str(path.parent.relative_to(folder))]
+    for path in left:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    return left

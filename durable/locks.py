@@ -1,0 +1,56 @@
+"""One live run a folder: an advisory lock that dies with its holder and names it."""
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from durable.errors import DurableError, with_hint
+
+LOCK_NAME = ".symbert.lock"
+
+
+@contextlib.contextmanager
+def folder_lock(folder: Path) -> Iterator[None]:
+    """Hold `folder` for the length of the block; the kernel frees the lock however the process ends.
+
+    Raises DurableError, naming the holder, if another process holds it. The lock file stays: deleting it would
+    let a third process lock a file that has no name any more.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise _in_use(folder, descriptor) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps(_holder()).encode(), 0)
+        yield
+        os.ftruncate(descriptor, 0)
+    finally:
+        os.close(descriptor)
+
+
+def _holder() -> dict[str, Any]:
+    return {
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "since": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _in_use(folder: Path, descriptor: int) -> DurableError:
+    try:
+        holder = json.loads(os.pread(descriptor, 1 << 16, 0))
+        who = f"process {holder['pid']} on {holder['host']} (`{holder['command']}`, since {holder['since']})"
+    except (ValueError, KeyError):
+        who = "another process"
+    return with_hint(DurableError(f"{folder} is in use by {who}"), "wait for it to end, or give another --out")

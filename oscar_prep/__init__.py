@@ -1,0 +1,1 @@
+"""From OSCAR shards to packed Arrow shards of exact samples; no torch, no model."""

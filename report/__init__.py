@@ -1,0 +1,1 @@
+"""Pages, plots and tables, read from the folders that the other commands write."""
