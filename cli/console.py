@@ -106,4 +106,6 @@ def _number(value: float, unit: str) -> str:
 
 
 def _facts(facts: Mapping[str, float | str]) -> str:
-    return " ".join(f"{name} {value if isinstance(value, str) else format(value, '.4g')}" for name, value in facts.items())
+    return " ".join(
+        f"{name} {value if isinstance(value, str) else format(value, '.4g')}" for name, value in facts.items()
+    )

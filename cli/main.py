@@ -39,7 +39,8 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def symbert(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
     ] = False,
 ) -> None:
     """From the OSCAR web corpus to a GLUE table, for BERT models that differ only in their attention operator."""
@@ -77,12 +78,14 @@ def run(arguments: list[str]) -> int:
 
 
 def _wrong_command_line(error: Exception) -> int:
-    # With no command at all Typer has shown the help already, and its error carries no words.
-    message = error.format_message() if hasattr(error, "format_message") else str(error)
-    if message:
-        context = getattr(error, "ctx", None)
-        say(f"error: {message[:1].lower()}{message[1:].rstrip('.')}")
-        say(f"\nhint: {context.command_path if context else 'symbert'} --help")
+    message = str(error.format_message() if hasattr(error, "format_message") else error)
+    if message.startswith("Usage:"):
+        # No command given: the error that Typer raises then carries the whole help as its message.
+        say(message)
+        return EXIT_USAGE
+    context = getattr(error, "ctx", None)
+    say(f"error: {message[:1].lower()}{message[1:].rstrip('.')}")
+    say(f"\nhint: {context.command_path if context else 'symbert'} --help")
     return EXIT_USAGE
 
 

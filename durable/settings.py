@@ -35,7 +35,8 @@ def parse_assignment(text: str) -> tuple[list[str], Any]:
     keys = name.strip().split(".")
     if not equals or not all(keys):
         raise with_hint(
-            DurableError(f"--set {text} is not `section.key=value`"), "for example --set schedule.max_steps=1000"
+            DurableError(f"--set {text} is not `section.key=value`"),
+            "for example --set schedule.max_steps=1000",
         )
     try:
         return keys, tomllib.loads(f"value = {value}")["value"]

@@ -1,0 +1,84 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+from cli import main as command_line
+from cli.main import run
+from durable.errors import DurableError, with_hint
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["prepair"], "error: no such command 'prepair'"),
+        (["env", "--jason"], "error: no such option: --jason"),
+        (["env", "extra"], "error: got unexpected extra argument"),
+    ],
+)
+def test_a_wrong_command_line_is_an_error_and_a_hint_with_exit_code_2(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.startswith(message)
+    assert "\nhint: symbert" in output.err
+
+
+def test_no_command_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([]) == 2
+    assert "Usage: symbert" in "".join(capsys.readouterr())
+
+
+def test_our_refusals_become_error_and_hint_and_others_keep_their_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app = typer.Typer()
+    app.callback()(lambda: None)
+
+    @app.command()
+    def refuse() -> None:
+        raise with_hint(DurableError("corpus/manifest.json is missing"), "symbert prepare")
+
+    @app.command()
+    def fail() -> None:
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(command_line, "app", app)
+    assert run(["refuse"]) == 1
+    assert capsys.readouterr().err == "error: corpus/manifest.json is missing\n\nhint: symbert prepare\n"
+    with pytest.raises(ValueError, match="a bug"):
+        run(["fail"])
+
+
+def test_a_full_disk_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    app = typer.Typer()
+    app.callback()(lambda: None)
+
+    @app.command()
+    def write() -> None:
+        raise OSError(28, "No space left on device", "out/shard")
+
+    monkeypatch.setattr(command_line, "app", app)
+    assert run(["write"]) == 1
+    assert capsys.readouterr().err == "error: out/shard: No space left on device\n"
+
+
+def test_env_prints_versions_as_text_and_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["env"]) == 0
+    assert "transformers" in capsys.readouterr().out
+    assert run(["env", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["python"].startswith("3.")
+
+
+def test_python_dash_m_cli_is_the_same_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "cli", "--version"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("symbert ")

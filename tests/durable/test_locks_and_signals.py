@@ -1,0 +1,50 @@
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from durable.errors import DurableError
+from durable.locks import folder_lock
+from durable.signals import StopRequest
+
+ROOT = Path(__file__).parents[2]
+HOLD = (
+    "import pathlib, sys, time\n"
+    "from durable.locks import folder_lock\n"
+    "with folder_lock(pathlib.Path(sys.argv[1])):\n"
+    "    print('held', flush=True)\n"
+    "    time.sleep(60)\n"
+)
+
+
+def test_a_second_run_on_a_folder_is_refused_and_the_first_one_named(tmp_path: Path) -> None:
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE)
+    with holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(DurableError, match=f"in use by process {holder.pid} on"), folder_lock(tmp_path):
+            pass
+        holder.kill()
+    with folder_lock(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGTERM, 75), (signal.SIGUSR1, 75), (signal.SIGINT, 130)])
+def test_a_signal_becomes_a_wish_with_its_exit_code(number: signal.Signals, exit_code: int) -> None:
+    before = signal.getsignal(number)
+    with StopRequest() as stop:
+        assert not stop.requested
+        os.kill(os.getpid(), number)
+        assert stop.requested
+        assert stop.exit_code == exit_code
+    assert signal.getsignal(number) is before
+
+
+def test_the_second_ctrl_c_stops_at_once() -> None:
+    with pytest.raises(KeyboardInterrupt), StopRequest() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.requested
+        os.kill(os.getpid(), signal.SIGINT)
