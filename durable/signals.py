@@ -36,7 +36,7 @@ class StopRequest:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
-    def _receive(self, number: int, frame: FrameType | None) -> None:
+    def _receive(self, number: int, _frame: FrameType | None) -> None:
         if number == signal.SIGINT and self.received is signal.SIGINT:
             raise KeyboardInterrupt
         self.received = signal.Signals(number)
