@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from cli import env
+from cli import env, params
 from cli.console import print_error, say
 from durable.signals import EXIT_DONE, EXIT_INTERRUPTED, EXIT_REFUSED, EXIT_USAGE
 
@@ -47,6 +47,7 @@ def symbert(
 
 
 app.command("env")(env.env)
+app.command("params")(params.params)
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from dataclasses import field, fields
 from typing import Any
 
 from transformers import PreTrainedConfig
+from transformers.activations import ACT2FN
 
 from .attention import find_operator
 from .errors import SymbertError, unknown_field, unknown_name
@@ -84,6 +85,8 @@ class SymbertConfig(PreTrainedConfig):
         self._validate_sizes()
         if self.pairwise_init not in PAIRWISE_INITS:
             raise unknown_name("a `pairwise_init`", self.pairwise_init, list(PAIRWISE_INITS))
+        if self.hidden_act not in ACT2FN:
+            raise unknown_name("an activation", self.hidden_act, list(ACT2FN))
         for name in self.layer_operators:
             find_operator(name)
 

@@ -1,0 +1,55 @@
+"""`symbert params`: the number of parameters of every size and operator, Table 2 of Courtois et al. (2024)."""
+
+from typing import Annotated
+
+import typer
+
+from cli.console import AsJson, print_json
+
+Sizes = Annotated[
+    list[str] | None, typer.Option("--size", help="Only this size (small or base); may be given several times.")
+]
+Operators = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--operator", help="Only this operator, or a comma list with one per layer; may be given several times."
+    ),
+]
+
+
+def params(size: Sizes = None, operator: Operators = None, as_json: AsJson = False) -> None:
+    """Print the parameters of the masked language model for each size and attention operator.
+
+    Every number is counted on a model built on the meta device; tied parameters count once.
+    """
+    from symbert import OPERATORS, SIZES, SymbertConfig, count_parameters
+
+    operators = operator or list(OPERATORS)
+    counts = {
+        one_size: {
+            name: count_parameters(SymbertConfig.of_size(one_size, attention_operator=name)) for name in operators
+        }
+        for one_size in size or SIZES
+    }
+    if as_json:
+        print_json(counts)
+    else:
+        print(table(counts))
+
+
+def table(counts: dict[str, dict[str, int]]) -> str:
+    """Sizes as rows, operators as columns; below each number, the difference to the row's `original` in per cent."""
+    operators = list(next(iter(counts.values())))
+    widths = [max(len(name), 13) + 2 for name in operators]
+
+    def line(head: str, cells: list[str]) -> str:
+        return f"{head:<6}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True)).rstrip()
+
+    lines = [line("", operators)]
+    for size, row in counts.items():
+        lines.append(line(size, [f"{row[name]:,}" for name in operators]))
+        if "original" in row:
+            original = row["original"]
+            shares = ["" if name == "original" else f"{row[name] / original - 1:+.2%}" for name in operators]
+            lines.append(line("", shares))
+    return "\n".join(lines)
