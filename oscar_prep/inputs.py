@@ -1,0 +1,135 @@
+"""The files of a corpus: which ones, in which order, under which names, and what their checksums should be."""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from durable.errors import with_hint
+from oscar_prep.errors import PrepareError
+
+IN_FOLDERS = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".jsonl.zstd")
+ALONE = (".jsonl", ".gz", ".zst", ".zstd")
+CHECKSUM_FILE = re.compile(r"(?i)(?:.*\.|checksum\.|)(sha256|sha384)(?:sums?)?(?:\.txt)?$")
+CHECKSUM_LINE = re.compile(r"^\\?([0-9a-fA-F]+) [ *](.+?)\r?$")
+HEX_DIGITS = {"sha256": 64, "sha384": 96}
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """One input file; `name` is relative to the INPUT it came from and is all that the corpus records of its place."""
+
+    path: Path
+    name: str
+    checksum: tuple[str, str] | None = None
+    """Algorithm and hexadecimal digest from a checksum file in the same folder."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The files to read, in order, and what lay beside them and was left alone."""
+
+    files: list[InputFile]
+    ignored: list[Path]
+
+
+def discover(inputs: Sequence[Path]) -> Inputs:
+    """The files of INPUT...: files as given, folders searched in natural order (part_2 before part_10).
+
+    Raises PrepareError if an INPUT does not exist, is no regular file, holds no shard, or is given twice.
+    """
+    found: list[tuple[Path, str, str]] = []
+    ignored: list[Path] = []
+    for given in inputs:
+        if given.is_dir():
+            inside, others = _search(given)
+            found += [(path, str(path.relative_to(given)), f"{given.resolve().name}/") for path in inside]
+            ignored += others
+        else:
+            _check_file(given)
+            found.append((given, given.name, f"{given.resolve().parent.name}/"))
+    _refuse_twice([path for path, _, _ in found])
+    names = _unique_names(found)
+    checksums = _checksums({path.parent for path, _, _ in found})
+    files = [
+        InputFile(path, name, checksums.get(path.parent / path.name))
+        for (path, _, _), name in zip(found, names, strict=True)
+    ]
+    return Inputs(files, ignored)
+
+
+def natural_key(path: Path) -> list[tuple[int, int | str]]:
+    """Sorts part_2 before part_10."""
+    parts = re.split(r"(\d+)", str(path))
+    return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts if part]
+
+
+def _search(folder: Path) -> tuple[list[Path], list[Path]]:
+    inside, others = [], []
+    for parent, _, names in os.walk(folder, followlinks=True):
+        for name in names:
+            path = Path(parent, name)
+            if name.endswith(IN_FOLDERS) and path.is_file():
+                inside.append(path)
+            elif not CHECKSUM_FILE.fullmatch(name):
+                others.append(path)
+    if not inside:
+        raise with_hint(
+            PrepareError(f"{folder} holds no file named *{', *'.join(IN_FOLDERS)}"),
+            "give the folder of the downloaded shards, or the files themselves",
+        )
+    return sorted(inside, key=natural_key), sorted(others, key=natural_key)
+
+
+def _check_file(path: Path) -> None:
+    if not path.exists():
+        raise PrepareError(f"{path} does not exist")
+    if not path.is_file():
+        raise PrepareError(f"{path} is not a regular file, expected a file or a folder of shards")
+    if not path.name.endswith(ALONE):
+        raise PrepareError(f"{path} is not a shard: expected a name that ends in {', '.join(ALONE)}")
+
+
+def _refuse_twice(paths: list[Path]) -> None:
+    twice = [path for path, count in Counter(path.resolve() for path in paths).items() if count > 1]
+    if twice:
+        raise PrepareError(f"{twice[0]} is given twice: its documents would count twice")
+
+
+def _unique_names(found: list[tuple[Path, str, str]]) -> list[str]:
+    """Names relative to the INPUT, with the INPUT's folder before them where two are the same."""
+    counts = Counter(name for _, name, _ in found)
+    names = [prefix + name if counts[name] > 1 else name for _, name, prefix in found]
+    same = [name for name, count in Counter(names).items() if count > 1]
+    if same:
+        raise with_hint(
+            PrepareError(f"two input files would both be called {same[0]} in the corpus"),
+            "give one folder that holds both",
+        )
+    return names
+
+
+def _checksums(folders: set[Path]) -> dict[Path, tuple[str, str]]:
+    """What checksum.sha256, SHA256SUMS and the like say of the files beside them."""
+    expected: dict[Path, tuple[str, str]] = {}
+    for folder in folders:
+        for path in sorted(folder.iterdir()):
+            match = CHECKSUM_FILE.fullmatch(path.name)
+            if match and path.is_file():
+                algorithm = match.group(1).lower()
+                for name, digest in _read_checksum_file(path, algorithm).items():
+                    expected[folder / name] = (algorithm, digest)
+    return expected
+
+
+def _read_checksum_file(path: Path, algorithm: str) -> dict[str, str]:
+    entries = {}
+    for number, line in enumerate(path.read_text("utf-8", errors="replace").splitlines(), start=1):
+        match = CHECKSUM_LINE.match(line)
+        if match and len(match.group(1)) == HEX_DIGITS[algorithm]:
+            entries[match.group(2).removeprefix("./")] = match.group(1).lower()
+        elif line.strip() and not line.startswith("#"):
+            raise PrepareError(f"{path} line {number}: expected `{algorithm} digest  file name`, got {line[:80]!r}")
+    return entries

@@ -1,0 +1,151 @@
+"""A shard file as blocks of whole lines: hashed, decompressed, cut at newlines, in bounded memory."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO, Self
+
+import pyarrow as pa
+
+from oscar_prep.errors import PrepareError
+from oscar_prep.inputs import InputFile
+
+BLOCK_BYTES = 8 << 20
+# OSCAR's longest documents are a few MB; a longer line is more likely a broken file than a document.
+LONGEST_LINE = 32 << 20
+ZSTANDARD = (b"\x28\xb5\x2f\xfd", *(bytes([first]) + b"\x2a\x4d\x18" for first in range(0x50, 0x60)))
+GZIP = b"\x1f\x8b"
+
+
+@dataclass(frozen=True)
+class Block:
+    """Whole lines, newlines included; the last line of a file may lack its newline."""
+
+    data: bytes
+    first_line: int
+
+
+@dataclass(frozen=True)
+class LongLine:
+    """A line beyond the bound, skipped without being held."""
+
+    line: int
+    size: int
+    start: bytes
+
+
+class ShardReader:
+    """Reads one input file block by block, and knows its size and hash when it has been read to the end.
+
+    Compression is told by the first bytes, not by the name. Raises PrepareError, naming the file, if it is
+    damaged, cut short, empty though compressed by its name, or differs from its checksum.
+    """
+
+    def __init__(self, file: InputFile, *, block_bytes: int = BLOCK_BYTES, longest_line: int = LONGEST_LINE) -> None:
+        self._file = file
+        self._block_bytes = block_bytes
+        self._longest_line = longest_line
+
+    def __enter__(self) -> Self:
+        self._bytes = _HashedBytes(self._file.path.open("rb", buffering=0), self._file.checksum)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bytes.file.close()
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes of the (compressed) file read so far."""
+        return self._bytes.size
+
+    def blocks(self) -> Iterator[Block | LongLine]:
+        """The file's lines in order."""
+        try:
+            yield from cut_lines(self._stream(), self._block_bytes, self._longest_line)
+        except OSError as error:
+            if error.errno is not None:
+                raise
+            reason = "it is cut short" if "Truncated" in str(error) else f"{error}"
+            raise PrepareError(f"{self._file.path} is damaged: {reason}") from None
+
+    def finish(self) -> dict[str, int | str | None]:
+        """Read whatever is left, compare the checksum; returns the file's size, sha256 and what vouches for it."""
+        while self._bytes.read(1 << 20):
+            pass
+        algorithm, expected = self._file.checksum or (None, None)
+        if algorithm is not None and self._bytes.digests[algorithm].hexdigest() != expected:
+            raise PrepareError(f"{self._file.path} is damaged: its {algorithm} is not the one in the checksum file")
+        return {
+            "bytes": self._bytes.size,
+            "sha256": self._bytes.digests["sha256"].hexdigest(),
+            "checksum": algorithm,
+        }
+
+    def _stream(self) -> "_HashedBytes | pa.CompressedInputStream":
+        start = self._bytes.peek(4)
+        if start in ZSTANDARD:
+            return pa.CompressedInputStream(pa.PythonFile(self._bytes, mode="r"), "zstd")
+        if start.startswith(GZIP):
+            return pa.CompressedInputStream(pa.PythonFile(self._bytes, mode="r"), "gzip")
+        if self._file.path.suffix in {".gz", ".zst", ".zstd"}:
+            what = "begins like neither zstandard nor gzip" if start else "is empty"
+            raise PrepareError(f"{self._file.path} {what}, expected compressed JSON lines")
+        return self._bytes
+
+
+def cut_lines(
+    stream: "_HashedBytes | pa.CompressedInputStream", block_bytes: int, longest: int
+) -> Iterator[Block | LongLine]:
+    """Cut a stream of bytes into blocks of whole lines; holds at most one block and one line of `longest` bytes."""
+    line = 1
+    pending: list[bytes] = []
+    size = 0
+    while chunk := stream.read(block_bytes):
+        first, end = chunk.find(b"\n") + 1, chunk.rfind(b"\n") + 1
+        if not end:
+            size += len(chunk)
+            pending = [*pending, chunk] if size <= longest else [pending[0][:200] if pending else chunk[:200]]
+            continue
+        if size + first - 1 > longest:
+            start = b"".join(pending)[:200] or chunk[:200]
+            yield LongLine(line, size + first - 1, start)
+            line += 1
+            data = chunk[first:end]
+        else:
+            data = b"".join([*pending, chunk[:end]])
+        if data:
+            yield Block(data, line)
+            line += data.count(b"\n")
+        pending, size = ([chunk[end:]], len(chunk) - end) if end < len(chunk) else ([], 0)
+    if size > longest:
+        yield LongLine(line, size, pending[0])
+    elif pending:
+        yield Block(b"".join(pending), line)
+
+
+class _HashedBytes:
+    """A file that hashes what is read from it; enough of the file protocol for pyarrow."""
+
+    def __init__(self, file: BinaryIO, checksum: tuple[str, str] | None) -> None:
+        self.file = file
+        self._ahead = b""
+        self.size = 0
+        self.digests = {name: hashlib.new(name) for name in {"sha256", checksum[0] if checksum else "sha256"}}
+
+    @property
+    def closed(self) -> bool:
+        return self.file.closed
+
+    def close(self) -> None:
+        """pyarrow closes what it has read to the end; the rest of the file may still be wanted for its hash."""
+
+    def peek(self, size: int) -> bytes:
+        self._ahead = self.file.read(size)
+        return self._ahead
+
+    def read(self, size: int) -> bytes:
+        block, self._ahead = self._ahead + (self.file.read(size - len(self._ahead)) or b""), b""
+        for digest in self.digests.values():
+            digest.update(block)
+        self.size += len(block)
+        return block

@@ -1,0 +1,107 @@
+"""Files as blocks of lines: whatever the compression, whatever the damage."""
+
+import gzip
+import hashlib
+import io
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oscar_prep.errors import PrepareError
+from oscar_prep.inputs import InputFile
+from oscar_prep.read import Block, LongLine, ShardReader, cut_lines
+
+LINES = b"".join(b'{"content": "line %d"}\n' % number for number in range(2000))
+
+
+def zstandard(data: bytes) -> bytes:
+    return pa.Codec("zstd").compress(data, asbytes=True)
+
+
+def read(path: Path, checksum: tuple[str, str] | None = None) -> tuple[bytes, dict[str, object]]:
+    with ShardReader(InputFile(path, path.name, checksum), block_bytes=1000) as reader:
+        data = b"".join(block.data for block in reader.blocks() if isinstance(block, Block))
+        return data, reader.finish()
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("plain.jsonl", LINES),
+        ("one.jsonl.zst", zstandard(LINES)),
+        ("one.jsonl.zstd", zstandard(LINES)),
+        ("two.jsonl.zst", zstandard(LINES[:10_000]) + zstandard(LINES[10_000:])),
+        ("one.jsonl.gz", gzip.compress(LINES)),
+        ("two.jsonl.gz", gzip.compress(LINES[:10_000]) + gzip.compress(LINES[10_000:])),
+        ("zstandard-by-another-name.jsonl.gz", zstandard(LINES)),
+        ("gzip-by-another-name.jsonl", gzip.compress(LINES)),
+    ],
+)
+def test_the_same_lines_come_out_and_the_file_is_hashed(tmp_path: Path, name: str, data: bytes) -> None:
+    (tmp_path / name).write_bytes(data)
+    lines, facts = read(tmp_path / name)
+    assert lines == LINES
+    assert facts == {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), "checksum": None}
+
+
+@pytest.mark.parametrize("suffix", [".zst", ".gz"])
+def test_a_compressed_file_cut_anywhere_inside_a_frame_is_an_error_that_names_it(tmp_path: Path, suffix: str) -> None:
+    whole = zstandard(LINES[:2000]) if suffix == ".zst" else gzip.compress(LINES[:2000])
+    path = tmp_path / f"part.jsonl{suffix}"
+    for size in range(len(whole)):
+        path.write_bytes(whole[:size])
+        with pytest.raises(PrepareError, match=r"part\.jsonl\.(zst|gz) (is damaged|is empty|begins like neither)"):
+            read(path)
+
+
+def test_a_file_cut_between_two_frames_is_seen_by_its_checksum_alone(tmp_path: Path) -> None:
+    path = tmp_path / "part.jsonl.zst"
+    whole = zstandard(LINES) + zstandard(LINES)
+    path.write_bytes(zstandard(LINES))
+    assert read(path)[1]["checksum"] is None
+    with pytest.raises(PrepareError, match=r"part\.jsonl\.zst is damaged: its sha256 is not the one"):
+        read(path, ("sha256", hashlib.sha256(whole).hexdigest()))
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha384"])
+def test_a_checksum_that_fits_is_recorded(tmp_path: Path, algorithm: str) -> None:
+    path = tmp_path / "part.jsonl"
+    path.write_bytes(LINES)
+    assert read(path, (algorithm, hashlib.new(algorithm, LINES).hexdigest()))[1]["checksum"] == algorithm
+
+
+def test_a_flipped_bit_is_an_error_with_a_checksum(tmp_path: Path) -> None:
+    path = tmp_path / "part.jsonl.zst"
+    data = bytearray(zstandard(LINES))
+    checksum = hashlib.sha256(data).hexdigest()
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(PrepareError, match="is damaged"):
+        read(path, ("sha256", checksum))
+
+
+def test_rubbish_under_a_compressed_name_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "part.jsonl.zst"
+    path.write_bytes(LINES)
+    with pytest.raises(PrepareError, match="begins like neither zstandard nor gzip, expected compressed JSON lines"):
+        read(path)
+
+
+@given(st.lists(st.integers(0, 30), max_size=20), st.integers(1, 12), st.booleans())
+def test_lines_are_cut_alike_whatever_the_blocks(lengths: list[int], block_bytes: int, final_newline: bool) -> None:
+    longest = 12
+    lines = [bytes([97 + index % 26]) * length for index, length in enumerate(lengths)]
+    data = b"\n".join(lines) + (b"\n" if final_newline and lines else b"")
+    expected = data.split(b"\n")[: -1 if data.endswith(b"\n") or not data else None]
+    found: dict[int, bytes] = {}
+    for block in cut_lines(io.BytesIO(data), block_bytes, longest):
+        if isinstance(block, LongLine):
+            assert block.size == len(expected[block.line - 1]) > longest
+            assert expected[block.line - 1].startswith(block.start)
+            continue
+        for offset, line in enumerate(block.data.removesuffix(b"\n").split(b"\n")):
+            found[block.first_line + offset] = line
+    assert found == {number: line for number, line in enumerate(expected, start=1) if len(line) <= longest}
