@@ -1,0 +1,137 @@
+"""The tokenizer of a corpus: found, made complete for AutoTokenizer, and identified by its hash."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from durable.errors import with_hint
+from durable.files import file_sha256, whole_folder
+from oscar_prep.errors import PrepareError
+
+TOKENIZER_FILE, CONFIG_FILE = "tokenizer.json", "tokenizer_config.json"
+COPIED = (TOKENIZER_FILE, "vocab.txt", "vocab.json", "merges.txt", "special_tokens_map.json")
+# What each special token is usually called, where the tokenizer's own configuration does not say.
+USUAL_NAMES = {
+    "cls_token": ("[CLS]", "<s>"),
+    "sep_token": ("[SEP]", "</s>"),
+    "pad_token": ("[PAD]", "<pad>"),
+    "mask_token": ("[MASK]", "<mask>"),
+    "unk_token": ("[UNK]", "<unk>"),
+}
+
+
+@dataclass(frozen=True)
+class SpecialToken:
+    """A token that no text produces, and its id."""
+
+    token: str
+    id: int
+
+
+@dataclass(frozen=True)
+class CorpusTokenizer:
+    """A tokenizer folder with all that pre-training needs of it."""
+
+    folder: Path
+    name: str
+    sha256: str
+    vocabulary_size: int
+    special_tokens: dict[str, SpecialToken]
+    config: dict[str, Any]
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The narrowest type that holds every id: uint16, or int32 where the vocabulary exceeds 65,536."""
+        return np.dtype(np.uint16 if self.vocabulary_size <= 1 << 16 else np.int32)
+
+    @classmethod
+    def find(cls, source: str) -> "CorpusTokenizer":
+        """The tokenizer in a folder, or that of a model on the Hugging Face hub.
+
+        Raises PrepareError if there is none, it is not a fast tokenizer, or it lacks one of the special tokens.
+        """
+        folder = Path(source)
+        if not folder.is_dir():
+            folder = _download(source)
+        path = folder / TOKENIZER_FILE
+        if not path.is_file():
+            raise with_hint(
+                PrepareError(f"{folder} holds no {TOKENIZER_FILE}"),
+                "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER) writes one",
+            )
+        try:
+            tokenizer = Tokenizer.from_file(str(path))
+            config = _read_json(folder / CONFIG_FILE) | {}
+        except Exception as error:  # noqa: BLE001 - tokenizers raises a bare Exception for a broken file
+            raise PrepareError(f"{path} is no tokenizer: {error}") from None
+        special = _special_tokens(tokenizer, config | _read_json(folder / "special_tokens_map.json"), path)
+        size = tokenizer.get_vocab_size(with_added_tokens=True)
+        return cls(folder, Path(source).name, file_sha256(path), size, special, config)
+
+    def save(self, folder: Path) -> None:
+        """Write the folder that AutoTokenizer.from_pretrained reads, whole or not at all."""
+        config = {"tokenizer_class": "PreTrainedTokenizerFast", **self.config}
+        config |= {name: special.token for name, special in self.special_tokens.items()}
+        with whole_folder(folder, name="tokenizer") as partial:
+            for name in COPIED:
+                if (self.folder / name).is_file():
+                    shutil.copyfile(self.folder / name, partial / name)
+            (partial / CONFIG_FILE).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+    def as_json(self) -> dict[str, Any]:
+        """The tokenizer as the manifest names it."""
+        return {
+            "name": self.name,
+            "sha256": self.sha256,
+            "vocabulary_size": self.vocabulary_size,
+            "special_tokens": {name: vars(special) for name, special in self.special_tokens.items()},
+        }
+
+
+def _special_tokens(tokenizer: Tokenizer, config: dict[str, Any], path: Path) -> dict[str, SpecialToken]:
+    found = {}
+    for name, usual in USUAL_NAMES.items():
+        named = config.get(name)
+        named = named.get("content") if isinstance(named, dict) else named
+        for token in [named] if named else usual:
+            identifier = tokenizer.token_to_id(token)
+            if identifier is not None:
+                found[name] = SpecialToken(token, identifier)
+                break
+        else:
+            raise PrepareError(f"{path} has no {name} ({' or '.join([named] if named else usual)})")
+    return found
+
+
+def _download(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+    )
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=[CONFIG_FILE, *COPIED]))
+    except (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        OSError,
+    ) as error:
+        reason = str(error).splitlines()[0]
+        raise with_hint(
+            PrepareError(f"{name} is neither a folder nor a tokenizer on the Hugging Face hub: {reason}"),
+            "give a folder that holds tokenizer.json, as in --tokenizer ./bert-base-uncased",
+        ) from None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text("utf-8")) if path.is_file() else {}

@@ -1,0 +1,72 @@
+"""Where a tokenizer comes from, and what is refused."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from tokenizers import Tokenizer
+
+from oscar_prep.errors import PrepareError
+from oscar_prep.tokenize import Encoder
+from oscar_prep.tokenizer import CorpusTokenizer
+
+
+def test_what_the_configuration_does_not_say_is_found_by_the_usual_names(
+    tokenizer: CorpusTokenizer, tmp_path: Path
+) -> None:
+    tokenizer.save(tmp_path / "saved")
+    config = json.loads((tmp_path / "saved/tokenizer_config.json").read_text())
+    assert config["mask_token"] == "[MASK]"
+    assert tokenizer.special_tokens["cls_token"].id == 2
+    assert CorpusTokenizer.find(str(tmp_path / "saved")).sha256 == tokenizer.sha256
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: (folder / "tokenizer.json").unlink(), "holds no tokenizer.json"),
+        (lambda folder: (folder / "tokenizer.json").write_text("{}"), "is no tokenizer"),
+        (
+            lambda folder: (folder / "tokenizer_config.json").write_text('{"mask_token": "<gone>"}'),
+            r"has no mask_token \(<gone>\)",
+        ),
+    ],
+)
+def test_a_folder_without_a_whole_tokenizer_is_refused(
+    tokenizer_folder: Path, tmp_path: Path, damage: object, message: str
+) -> None:
+    shutil.copytree(tokenizer_folder, tmp_path / "copy")
+    assert callable(damage)
+    damage(tmp_path / "copy")
+    with pytest.raises(PrepareError, match=message):
+        CorpusTokenizer.find(str(tmp_path / "copy"))
+
+
+def test_a_name_that_is_neither_here_nor_on_the_hub_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(
+        PrepareError, match="no-such/model is neither a folder nor a tokenizer on the Hugging Face hub"
+    ) as error:
+        CorpusTokenizer.find("no-such/model")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.shared
+def test_ids_are_those_of_transformers_tokenizer(shared: Path) -> None:
+    from transformers import AutoTokenizer
+
+    folder = shared / "bert-base-uncased"
+    texts = ["Royal Mail workers have voted 3:1", "naïve café 日本\u2028x", "", "don't [SEP] [MASK] ##ing"]
+    ids, lengths = Encoder(CorpusTokenizer.find(str(folder))).encode(pa.array(texts))
+    theirs = AutoTokenizer.from_pretrained(folder, split_special_tokens=True)(texts)["input_ids"]
+    assert lengths.tolist() == [len(row) for row in theirs]
+    assert ids.tolist() == [identifier for row in theirs for identifier in row]
+
+
+def test_a_large_vocabulary_takes_wider_integers(tmp_path: Path, tokenizer_folder: Path) -> None:
+    tokenizer = Tokenizer.from_file(str(tokenizer_folder / "tokenizer.json"))
+    tokenizer.add_tokens([f"word{number}" for number in range(66_000)])
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    assert str(CorpusTokenizer.find(str(tmp_path)).dtype) == "int32"
