@@ -1,0 +1,151 @@
+"""`symbert prepare`: OSCAR shards → packed corpus."""
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cli.console import AsJson, Quiet, print_json, progress, say
+from durable.signals import EXIT_DONE, EXIT_QUARANTINED, StopRequest
+
+FILTERS, BUDGETS, RUNNING = "Filters", "Budgets", "Running"
+
+
+def prepare(
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(metavar="INPUT...", help="Shards of OSCAR 23.01 or 22.01, or folders of them."),
+    ],
+    out: Annotated[Path, typer.Option(help="The corpus folder; the same command again continues where it ended.")],
+    tokenizer: Annotated[
+        str, typer.Option(metavar="PATH|HUB_ID", help="Folder with tokenizer.json, or a model on the hub.")
+    ] = "bert-base-uncased",
+    sequence_length: Annotated[int, typer.Option(help="Tokens in a sample.")] = 512,
+    validation_samples: Annotated[int, typer.Option(help="Samples held out; 0 for none.")] = 10_000,
+    validation_share: Annotated[float, typer.Option(help="Share of documents they are drawn from.")] = 0.01,
+    salt: Annotated[int, typer.Option(help="Another number holds out other documents.")] = 0,
+    drop_categories: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST|none",
+            help="UT1 categories to drop, by commas (the paper's eleven).",
+            rich_help_panel=FILTERS,
+        ),
+    ] = None,
+    blocklists: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="UT1 lists: judge URLs by them too, beside the records' categories.",
+            rich_help_panel=FILTERS,
+        ),
+    ] = None,
+    harmful_pp: Annotated[
+        tuple[float, float],
+        typer.Option(metavar="MIN MAX", help="Keep what lies between, both excluded.", rich_help_panel=FILTERS),
+    ] = (5.0, 100_000.0),
+    missing_harmful_pp: Annotated[
+        str, typer.Option(metavar="drop|keep", help="Documents without one.", rich_help_panel=FILTERS)
+    ] = "drop",
+    drop_warnings: Annotated[
+        str,
+        typer.Option(metavar="LIST|all|none", help="Quality warnings to drop, by commas.", rich_help_panel=FILTERS),
+    ] = "all",
+    missing_warnings: Annotated[
+        str, typer.Option(metavar="keep", help="Documents without annotation.", rich_help_panel=FILTERS)
+    ] = "keep",
+    max_documents: Annotated[
+        int | None, typer.Option(help="Stop at the first N kept documents.", rich_help_panel=BUDGETS)
+    ] = None,
+    max_tokens: Annotated[
+        int | None,
+        typer.Option(help="Stop with the kept document that reaches N tokens.", rich_help_panel=BUDGETS),
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes (all cores).", rich_help_panel=RUNNING)] = None,
+    max_bad_share: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Share of broken lines that is put aside rather than refused.",
+            rich_help_panel=RUNNING,
+        ),
+    ] = 0.001,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> int:
+    """Filter, tokenize and pack OSCAR into a corpus of exact rows that `datasets.load_from_disk` opens too."""
+    from durable.settings import validated
+    from oscar_prep.configuration import DROPPED_CATEGORIES, Configuration
+    from oscar_prep.inputs import discover
+    from oscar_prep.plan import Plan
+    from oscar_prep.prepare import Running, available_cores
+    from oscar_prep.prepare import prepare as make
+    from oscar_prep.tokenizer import CorpusTokenizer
+
+    started = time.monotonic()
+    settings = {
+        "sequence_length": sequence_length,
+        "validation_samples": validation_samples,
+        "validation_share": validation_share,
+        "salt": salt,
+        "drop_categories": _names(drop_categories) if drop_categories else DROPPED_CATEGORIES,
+        "harmful_pp": harmful_pp,
+        "missing_harmful_pp": missing_harmful_pp,
+        "drop_warnings": "all" if drop_warnings == "all" else _names(drop_warnings),
+        "missing_warnings": missing_warnings,
+        "max_documents": max_documents,
+        "max_tokens": max_tokens,
+    }
+    configuration = validated(Configuration, settings, what="prepare")
+    found = discover(inputs)
+    if found.ignored and not quiet:
+        names = ", ".join(path.name for path in found.ignored[:5])
+        say(f"ignored {len(found.ignored)} other files: {names}{', …' if len(found.ignored) > 5 else ''}")
+    plan = Plan(out, tuple(found.files), CorpusTokenizer.find(tokenizer), configuration, blocklists)
+    with StopRequest() as stop, progress("prepare", "B", quiet=quiet) as callback:
+        running = Running(workers or available_cores(), max_bad_share, callback, stop)
+        manifest = make(plan, running)
+    if manifest is None:
+        say("stopped: every finished file is kept; the same command again continues")
+        return stop.exit_code
+    summary = summarise(manifest, time.monotonic() - started)
+    if as_json:
+        print_json(summary)
+    else:
+        _print_funnel(out, summary)
+    if manifest["lost"]:
+        say(f"error: left out, for they kill the process that reads them: {', '.join(manifest['lost'])}")
+    if summary["invalid"]:
+        say(f"{summary['invalid']:,} lines are no documents: see {out / 'quarantine'}")
+    return EXIT_QUARANTINED if manifest["lost"] or summary["invalid"] else EXIT_DONE
+
+
+def summarise(manifest: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """What `--json` prints."""
+    ledger = manifest["ledger"]
+    samples = {name: ledger["samples"].get(name, 0) for name in ("train", "validation", "surplus")}
+    return {
+        **{name: ledger[name] for name in ("documents", "kept", "invalid", "dropped", "tokens")},
+        "samples": samples,
+        "tail": ledger["tail"],
+        "corpus_hash": manifest["corpus_hash"],
+        "seconds": round(seconds, 3),
+    }
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return () if text == "none" else tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _print_funnel(out: Path, summary: dict[str, Any]) -> None:
+    rows = [("documents", summary["documents"])]
+    rows += [(f"  dropped by {name}", -count) for name, count in summary["dropped"].items()]
+    rows += [("  no documents", -summary["invalid"])] if summary["invalid"] else []
+    rows += [("kept", summary["kept"]), ("tokens", summary["tokens"])]
+    rows += [(f"{name} samples", count) for name, count in summary["samples"].items() if count or name == "train"]
+    rows += [("tail tokens", summary["tail"])]
+    for name, count in rows:
+        print(f"{name:<30}{count:>16,}")
+    print(f"corpus {out} {summary['corpus_hash'][:16]}… in {summary['seconds']:.1f} s")

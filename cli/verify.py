@@ -1,0 +1,31 @@
+"""`symbert verify`: is a corpus still what its manifest says?"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.console import AsJson, print_json
+from durable.signals import EXIT_DONE, EXIT_QUARANTINED
+
+
+def verify(
+    corpus: Annotated[Path, typer.Argument(metavar="DIR", help="A corpus folder that `symbert prepare` made.")],
+    as_json: AsJson = False,
+) -> int:
+    """Hash and count every file of a corpus again and close its ledger again; exit 3 if anything is wrong."""
+    from oscar_prep.manifest import read_manifest
+    from oscar_prep.verify import verify as find_damage
+
+    damage = find_damage(corpus)
+    manifest = read_manifest(corpus)
+    if as_json:
+        print_json({"corpus_hash": manifest["corpus_hash"], "damage": [vars(found) for found in damage]})
+    else:
+        for found in damage:
+            print(f"{found.file}: {found.problem}")
+        if not damage:
+            print(
+                f"{corpus}: {len(manifest['units'])} units as the manifest says, corpus {manifest['corpus_hash'][:16]}…"
+            )
+    return EXIT_QUARANTINED if damage else EXIT_DONE

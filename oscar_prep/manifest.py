@@ -1,0 +1,164 @@
+"""From finished units to a corpus: the validation split cut, the ledger closed, the manifest written last."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from durable.errors import with_hint
+from durable.files import write_json
+from oscar_prep.configuration import Configuration
+from oscar_prep.errors import PrepareError
+from oscar_prep.ledger import Ledger
+from oscar_prep.plan import FORMAT, FORMAT_VERSION, MANIFEST, TOKENIZER, Plan
+from oscar_prep.shards import FileRecord, corpus_hash, dataset_files, read_json, read_rows, shard_writer
+from oscar_prep.tokenizer import TOKENIZER_FILE
+from oscar_prep.unit import TRAIN, VALIDATION, Unit, UnitRecord
+
+
+def finish(plan: Plan, outcomes: Sequence[UnitRecord | Unit], max_bad_share: float) -> dict[str, Any]:
+    """Make the units a corpus; a Unit among the outcomes is one that was lost. Returns the manifest.
+
+    Raises PrepareError, and writes no manifest, if too many lines are broken, nothing is left to train or to
+    validate on, or a sum does not close.
+    """
+    configuration = plan.configuration
+    records = [outcome for outcome in outcomes if isinstance(outcome, UnitRecord)]
+    _check_bad_share(total_of(records), max_bad_share)
+    if configuration.validation_samples:
+        records = _cut_validation(plan, records)
+    total = total_of(records)
+    total.check(configuration.sequence_length)
+    _check_samples(total, configuration)
+    _remove_beyond_budget(plan, len(outcomes))
+    splits = splits_of(records)
+    for name, content in dataset_files(splits, configuration.sequence_length, plan.tokenizer.dtype).items():
+        write_json(plan.out / name, content)
+    manifest = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "corpus_hash": corpus_hash(shard for shards in splits.values() for shard in shards),
+        "sequence_length": configuration.sequence_length,
+        "configuration": configuration.as_json(),
+        "blocklists": plan.identity["blocklists"],
+        "tokenizer": plan.tokenizer.as_json(),
+        "splits": {name: _split_as_json(shards, plan.tokenizer.dtype) for name, shards in splits.items()},
+        "ledger": total.as_json(),
+        "units": [record.as_json() for record in records],
+        "lost": [outcome.file.name for outcome in outcomes if isinstance(outcome, Unit)],
+        "unread": [file.name for file in plan.files[len(outcomes) :]],
+    }
+    write_json(plan.out / MANIFEST, manifest, name="manifest")
+    return manifest
+
+
+def read_manifest(corpus: Path) -> dict[str, Any]:
+    """The manifest of a finished corpus. Raises PrepareError if there is none that this version reads."""
+    if not corpus.is_dir():
+        raise PrepareError(f"{corpus} does not exist, expected a corpus folder")
+    if not (corpus / MANIFEST).is_file():
+        raise with_hint(
+            PrepareError(f"{corpus} holds no {MANIFEST}: it is no corpus, or not finished"),
+            "run `symbert prepare` again with the same settings to finish it",
+        )
+    manifest = read_json(corpus / MANIFEST)
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise PrepareError(f"{corpus / MANIFEST} is not the manifest of a {FORMAT}")
+    if manifest.get("format_version") != FORMAT_VERSION:
+        found = manifest.get("format_version")
+        raise PrepareError(f"{corpus / MANIFEST} is of format version {found}, expected {FORMAT_VERSION}")
+    return manifest
+
+
+def splits_of(records: Sequence[UnitRecord]) -> dict[str, list[FileRecord]]:
+    """The shards of each split in name order; a split without a shard is left out, for it would break `datasets`."""
+    validation = [record.validation for record in records if record.validation]
+    return {TRAIN: [record.train for record in records], **({VALIDATION: validation} if validation else {})}
+
+
+def total_of(records: Sequence[UnitRecord]) -> Ledger:
+    """The ledger of all units together."""
+    total = Ledger()
+    for record in records:
+        total.add(record.ledger)
+    return total
+
+
+def tokenizer_file(corpus: Path) -> Path:
+    """The file whose sha256 is the tokenizer's identity."""
+    return corpus / TOKENIZER / TOKENIZER_FILE
+
+
+def _split_as_json(shards: Sequence[FileRecord], dtype: np.dtype) -> Mapping[str, Any]:
+    rows = sum(shard.rows for shard in shards)
+    return {"rows": rows, "dtype": str(dtype), "shards": [shard.as_json() for shard in shards]}
+
+
+def _cut_validation(plan: Plan, records: Sequence[UnitRecord]) -> list[UnitRecord]:
+    """Keep the first `validation_samples` rows in file order; the surplus is counted, and its rows written nowhere."""
+    left = plan.configuration.validation_samples
+    cut = []
+    for record in records:
+        assert record.validation is not None
+        rows = record.ledger.samples[VALIDATION] + record.ledger.samples["surplus"]
+        keep = min(rows, left)
+        left -= keep
+        cut.append(record if keep == record.validation.rows else _with_validation(plan, record, keep))
+    return cut
+
+
+def _with_validation(plan: Plan, record: UnitRecord, keep: int) -> UnitRecord:
+    """The unit with only the first `keep` rows of its validation shard, on disk too."""
+    assert record.validation is not None
+    assert keep < record.validation.rows, "a shard that was cut cannot grow"
+    length, name = plan.configuration.sequence_length, record.validation.file
+    with shard_writer(plan.out, name, length, plan.tokenizer.dtype) as writer:
+        for rows in read_rows(plan.out / name, length):
+            writer.add(rows[: keep - writer.rows])
+    ledger = Ledger()
+    ledger.add(record.ledger)
+    ledger.samples["surplus"] += record.validation.rows - keep
+    ledger.samples[VALIDATION] = keep
+    record = replace(record, validation=writer.record, ledger=ledger)
+    stem = Path(name).stem
+    write_json(plan.out / "units" / f"{stem}.json", record.as_json(), name="record")
+    return record
+
+
+def _check_bad_share(total: Ledger, max_bad_share: float) -> None:
+    if total.invalid > max_bad_share * total.documents:
+        raise with_hint(
+            PrepareError(
+                f"{total.invalid:,} of {total.documents:,} lines are no documents, "
+                f"more than the share of {max_bad_share:g} that --max-bad-share allows"
+            ),
+            "the folder quarantine/ of the output names them; --max-bad-share 1 lets all pass",
+        )
+
+
+def _check_samples(total: Ledger, configuration: Configuration) -> None:
+    if not total.samples[TRAIN]:
+        raise with_hint(
+            PrepareError(
+                f"no training sample: {total.kept:,} of {total.documents:,} documents were kept, "
+                f"with {total.tokens:,} tokens; one sample takes {configuration.sequence_length}"
+            ),
+            f"dropped were {', '.join(f'{count:,} by {name}' for name, count in total.dropped.items())}",
+        )
+    if configuration.validation_samples and not total.samples[VALIDATION]:
+        raise with_hint(
+            PrepareError(f"no validation sample: --validation-share {configuration.validation_share:g} is too small"),
+            "give a larger --validation-share, or --validation-samples 0 to hold nothing out",
+        )
+
+
+def _remove_beyond_budget(plan: Plan, count: int) -> None:
+    """Other workers may have been ahead when the budget was reached; what they made is not part of the corpus."""
+    for unit in plan.units()[count:]:
+        path = plan.out / unit.record_name
+        if path.is_file():
+            for file in UnitRecord.from_json(read_json(path)).files():
+                (plan.out / file.file).unlink(missing_ok=True)
+            path.unlink()

@@ -1,0 +1,231 @@
+"""A whole corpus: every input file made a unit by supervised workers, then split, budgets, manifest.
+
+Running the same command again continues where the last run ended: a unit whose record stands and whose input has
+not changed is not made again. The manifest is written last, so a folder without one is not a corpus.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from blocklists.errors import BlocklistError
+from blocklists.lists import Blocklists
+from durable.errors import DurableError, with_hint
+from durable.files import PARTIAL, file_sha256, sweep_partials, write_json
+from durable.locks import LOCK_NAME, folder_lock
+from durable.progress import ProgressCallback, silent
+from durable.settings import difference
+from durable.signals import StopRequest
+from durable.workers import Outcome, Supervisor, Tell, Work
+from oscar_prep.errors import PrepareError
+from oscar_prep.filters import rules_of
+from oscar_prep.manifest import finish
+from oscar_prep.plan import STATE, TOKENIZER, Plan
+from oscar_prep.shards import read_json
+from oscar_prep.tokenize import Encoder
+from oscar_prep.unit import Budget, Unit, UnitProcessor, UnitRecord
+
+MAX_BAD_SHARE = 0.001
+REFUSALS = (PrepareError, BlocklistError, DurableError)
+
+
+@dataclass(frozen=True)
+class Running:
+    """What changes nothing about the corpus: how it is made, and who is told."""
+
+    workers: int = 1
+    max_bad_share: float = MAX_BAD_SHARE
+    progress: ProgressCallback = silent
+    stop: StopRequest | None = None
+
+
+@dataclass(frozen=True)
+class Task:
+    """A unit for a worker, with the budget that is left for it and its record from an earlier run."""
+
+    unit: Unit
+    budget: Budget
+    record: UnitRecord | None
+
+
+def prepare(plan: Plan, running: Running) -> dict[str, Any] | None:
+    """Make the corpus, or continue to; returns its manifest, or None if a stop request ended the run early.
+
+    Raises PrepareError if the folder holds something else or a corpus of other settings, if an input is damaged or
+    has changed, if too many lines are broken, or if nothing was kept; DurableError if another run holds the folder.
+    """
+    _check_folder(plan)
+    with folder_lock(plan.out):
+        _check_folder(plan)
+        sweep_partials(plan.out)
+        if not (plan.out / STATE).is_file():
+            plan.tokenizer.save(plan.out / TOKENIZER)
+            write_json(plan.out / STATE, plan.identity)
+        plan = replace(plan, tokenizer=replace(plan.tokenizer, folder=plan.out / TOKENIZER))
+        records = _Corpus(plan, running).make()
+        return None if records is None else finish(plan, records, running.max_bad_share)
+
+
+class _Corpus:
+    """The units of one run and the order of their making."""
+
+    def __init__(self, plan: Plan, running: Running) -> None:
+        self._plan = plan
+        self._running = running
+        self._units = plan.units()
+        self._sizes = [unit.file.path.stat().st_size for unit in self._units]
+        self._records: dict[int, UnitRecord] = {}
+        self._errors: list[Exception] = []
+        self._bytes: Counter[int] = Counter()
+        self._counts: dict[int, tuple[int, int]] = {}
+
+    def make(self) -> list[UnitRecord | Unit] | None:
+        """Every unit's record in file order up to the budget, a Unit where it was lost; None if stopped early."""
+        configuration = self._plan.configuration
+        bounded = configuration.max_documents is not None or configuration.max_tokens is not None
+        if bounded:
+            return self._make_bounded(Budget(configuration.max_documents, configuration.max_tokens))
+        largest_first = sorted(self._units, key=lambda unit: (-self._sizes[unit.index], unit.index))
+        if not self._run(Task(unit, Budget(), self._standing(unit)) for unit in largest_first):
+            return None
+        return [self._records.get(unit.index, unit) for unit in self._units]
+
+    def _make_bounded(self, budget: Budget) -> list[UnitRecord | Unit] | None:
+        """In file order; the unit that crosses the budget is written again, cut, unless it was so already."""
+        if not self._run(self._until_reached(budget)):
+            return None
+        kept: list[UnitRecord | Unit] = []
+        for unit in self._units:
+            record = self._records.get(unit.index)
+            if record is None:
+                kept.append(unit)
+                continue
+            crosses = budget.reached(record.ledger.kept, record.ledger.tokens)
+            if record.budget != (budget if crosses else None):
+                if not self._run([Task(unit, budget, None)]):
+                    return None
+                record = self._records[unit.index]
+            kept.append(record)
+            if crosses:
+                break
+            budget = budget.less(record.ledger.kept, record.ledger.tokens)
+        return kept
+
+    def _until_reached(self, budget: Budget) -> Iterator[Task]:
+        """Tasks in file order, as long as what is known to come before leaves some of the budget."""
+        for unit in self._units:
+            left = budget
+            known = True
+            for before in self._units[: unit.index]:
+                record = self._records.get(before.index)
+                known = known and record is not None
+                if record is not None:
+                    if left.reached(record.ledger.kept, record.ledger.tokens):
+                        return
+                    left = left.less(record.ledger.kept, record.ledger.tokens)
+            yield Task(unit, left if known else budget, self._standing(unit))
+
+    def _standing(self, unit: Unit) -> UnitRecord | None:
+        """The record of an earlier run, if its files are there in full size."""
+        path = self._plan.out / unit.record_name
+        if not path.is_file():
+            return None
+        record = UnitRecord.from_json(read_json(path))
+        whole = all(
+            (self._plan.out / file.file).is_file() and (self._plan.out / file.file).stat().st_size == file.bytes
+            for file in record.files()
+        )
+        return record if whole else None
+
+    def _run(self, tasks: Iterable[Task]) -> bool:
+        """Run tasks; false if a stop request ended them early. Raises the first error when all the rest is done."""
+        stop = self._running.stop
+        supervisor: Supervisor[Task, UnitRecord] = Supervisor(
+            start_worker, self._plan, self._running.workers, on_report=self._hear, stop=stop
+        )
+        for outcome in supervisor.run(tasks):
+            self._take(outcome)
+        if stop is not None and stop.requested:
+            return False
+        if self._errors:
+            for other in self._errors[1:]:
+                self._errors[0].add_note(f"also: {other}")
+            raise self._errors[0]
+        return True
+
+    def _take(self, outcome: Outcome[Task, UnitRecord]) -> None:
+        unit = outcome.argument.unit
+        if outcome.result is not None:
+            self._records[unit.index] = outcome.result
+            ledger = outcome.result.ledger
+            self._hear(outcome.argument, (self._sizes[unit.index], ledger.documents, ledger.kept))
+        elif isinstance(outcome.error, REFUSALS):
+            self._errors.append(outcome.error)
+        elif outcome.error is not None:
+            raise outcome.error
+
+    def _hear(self, task: Task, facts: tuple[int, int, int]) -> None:
+        read, documents, kept = facts
+        self._bytes[task.unit.index] = read
+        self._counts[task.unit.index] = documents, kept
+        seen = sum(documents for documents, _ in self._counts.values())
+        share = sum(kept for _, kept in self._counts.values()) / seen if seen else 0.0
+        self._running.progress(
+            self._bytes.total(), sum(self._sizes), {"documents": f"{seen:,}", "kept": f"{share:.1%}"}
+        )
+
+
+def available_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0))
+
+
+def start_worker(plan: Plan) -> Work[Task, UnitRecord]:
+    """What each worker process does once: load the tokenizer and the lists; returns what it does for each task."""
+    lists = None
+    if plan.blocklists is not None:
+        lists = Blocklists.load(plan.blocklists, plan.configuration.drop_categories)
+    rules = rules_of(plan.configuration, lists)
+    processor = UnitProcessor(plan.out, plan.configuration, Encoder(plan.tokenizer), rules)
+
+    def work(task: Task, tell: Tell) -> UnitRecord:
+        if task.record is not None and _still_stands(task):
+            return task.record
+        return processor.process(
+            task.unit, task.budget, lambda read, ledger: tell((read, ledger.documents, ledger.kept))
+        )
+
+    return work
+
+
+def _still_stands(task: Task) -> bool:
+    """Whether the unit need not be made again. Raises PrepareError if its input is another file than it was."""
+    assert task.record is not None
+    path = task.unit.file.path
+    now, then = file_sha256(path), task.record.input["sha256"]
+    if now != then:
+        raise with_hint(
+            PrepareError(f"{path} has changed since this corpus was begun: sha256 {then[:12]}… → {now[:12]}…"),
+            "give another --out",
+        )
+    return task.record.budget is None or task.record.budget == task.budget
+
+
+def _check_folder(plan: Plan) -> None:
+    """Raises PrepareError if the folder is neither new nor a corpus of these settings."""
+    if not plan.out.exists():
+        return
+    if not plan.out.is_dir():
+        raise PrepareError(f"{plan.out} is a file, expected a folder to write to")
+    if not (plan.out / STATE).is_file():
+        if any(path.name not in {LOCK_NAME, TOKENIZER} and PARTIAL not in path.name for path in plan.out.iterdir()):
+            raise with_hint(PrepareError(f"{plan.out} is not empty and holds no corpus"), "give another --out")
+        return
+    changes = difference(read_json(plan.out / STATE), plan.identity)
+    if changes:
+        raise with_hint(
+            PrepareError(f"{plan.out} was begun with other settings: {'; '.join(changes)}"),
+            "give the same settings to continue, or another --out",
+        )

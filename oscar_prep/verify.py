@@ -1,0 +1,119 @@
+"""Is a corpus still what its manifest says? Every file hashed and counted again, every sum added up again."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from durable.files import file_sha256
+from oscar_prep.errors import PrepareError
+from oscar_prep.ledger import Ledger
+from oscar_prep.manifest import read_manifest, splits_of, tokenizer_file, total_of
+from oscar_prep.shards import FileRecord, corpus_hash, dataset_files, read_batches, read_json
+from oscar_prep.unit import UnitRecord
+
+
+@dataclass(frozen=True)
+class Damage:
+    """Something that is not as the manifest says."""
+
+    file: str
+    problem: str
+
+
+def verify(corpus: Path) -> list[Damage]:
+    """Everything that is wrong with a corpus folder; empty if nothing is.
+
+    Files that `Dataset.map` leaves (cache-*.arrow) and other files that the manifest does not list are nobody's
+    business, but a shard that is not listed is reported. Raises PrepareError if there is no manifest to compare with.
+    """
+    manifest = read_manifest(corpus)
+    try:
+        records = [UnitRecord.from_json(unit) for unit in manifest["units"]]
+        return list(_damage(corpus, manifest, records))
+    except (KeyError, TypeError) as error:
+        raise PrepareError(f"{corpus / 'manifest.json'} is incomplete: {error}") from None
+
+
+def _damage(corpus: Path, manifest: dict[str, Any], records: list[UnitRecord]) -> Iterator[Damage]:
+    for record in records:
+        for file in record.files():
+            yield from _compare(corpus, file)
+        yield from _closes(f"ledger of {record.file}", record.ledger, manifest["sequence_length"])
+    total = Ledger.from_json(manifest["ledger"])
+    yield from _closes("ledger", total, manifest["sequence_length"])
+    if total.as_json() != total_of(records).as_json():
+        yield Damage("manifest.json", "the ledger is not the sum of the units' ledgers")
+    splits = splits_of(records)
+    if corpus_hash(shard for shards in splits.values() for shard in shards) != manifest["corpus_hash"]:
+        yield Damage("manifest.json", "the corpus hash is not that of the listed shards")
+    for name, shards in splits.items():
+        if manifest["splits"][name]["shards"] != [shard.as_json() for shard in shards]:
+            yield Damage("manifest.json", f"the shards of {name} are not those of the units")
+    dtype = np.dtype(manifest["splits"]["train"]["dtype"])
+    for name, content in dataset_files(splits, manifest["sequence_length"], dtype).items():
+        yield from _compare_json(corpus, name, content)
+    tokenizer = tokenizer_file(corpus)
+    if not tokenizer.is_file():
+        yield Damage(str(tokenizer.relative_to(corpus)), "missing")
+    elif file_sha256(tokenizer) != manifest["tokenizer"]["sha256"]:
+        yield Damage(str(tokenizer.relative_to(corpus)), "its sha256 is not the one in the manifest")
+    yield from _unlisted(corpus, {file.file for record in records for file in record.files()})
+
+
+def _compare(corpus: Path, file: FileRecord) -> Iterator[Damage]:
+    path = corpus / file.file
+    if not path.is_file():
+        yield Damage(file.file, "missing")
+        return
+    size = path.stat().st_size
+    if size != file.bytes:
+        yield Damage(file.file, f"{size:,} bytes, expected {file.bytes:,}")
+    elif file_sha256(path) != file.sha256:
+        yield Damage(file.file, "its sha256 is not the one in the manifest")
+    else:
+        rows = _rows(path)
+        if rows != file.rows:
+            yield Damage(file.file, f"{rows} rows, expected {file.rows:,}")
+
+
+def _rows(path: Path) -> int | str:
+    try:
+        if path.suffix == ".arrow":
+            return sum(batch.num_rows for batch in read_batches(path))
+        if path.suffix == ".parquet":
+            return int(pq.read_metadata(path).num_rows)
+    except (pa.ArrowInvalid, OSError) as error:
+        return f"unreadable ({error})"
+    with path.open("rb") as lines:
+        return sum(1 for _ in lines)
+
+
+def _compare_json(corpus: Path, name: str, expected: Any) -> Iterator[Damage]:
+    if not (corpus / name).is_file():
+        yield Damage(name, "missing")
+        return
+    try:
+        if read_json(corpus / name) != expected:
+            yield Damage(name, "it does not list what the manifest lists")
+    except PrepareError:
+        yield Damage(name, "not JSON")
+
+
+def _closes(name: str, ledger: Ledger, sequence_length: int) -> Iterator[Damage]:
+    try:
+        ledger.check(sequence_length)
+    except PrepareError as error:
+        yield Damage("manifest.json", f"{name}: {error}")
+
+
+def _unlisted(corpus: Path, listed: set[str]) -> Iterator[Damage]:
+    for pattern in ("train/data-*.arrow", "validation/data-*.arrow", "documents/*.parquet"):
+        for path in sorted(corpus.glob(pattern)):
+            name = str(path.relative_to(corpus))
+            if name not in listed:
+                yield Damage(name, "not in the manifest")

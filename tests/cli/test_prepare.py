@@ -1,0 +1,173 @@
+"""`symbert prepare` and `symbert verify` as a user types them."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from cli.main import run
+
+PAPERS_SAMPLES = "d0f902005a2f17d1011c4a06c3cb1912d2a070a84fee9bc4b6eac59ae920c324"
+
+
+def samples_sha256(corpus: Path) -> str:
+    import datasets
+
+    digest = hashlib.sha256()
+    for batch in datasets.load_from_disk(str(corpus))["train"].data.to_batches():
+        digest.update(batch.column(0).flatten().to_numpy().astype("<u2").tobytes())
+    return digest.hexdigest()
+
+
+def run_json(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 0) -> dict[str, Any]:
+    capsys.readouterr()
+    assert run([str(argument) for argument in arguments] + ["--json"]) == code
+    document: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return document
+
+
+def recompressed(source: Path, target: Path, form: str) -> None:
+    """The six files of the shared corpus in another form."""
+    for path in sorted(source.glob("*.zst")):
+        data = pa.CompressedInputStream(pa.OSFile(str(path)), "zstd").read()
+        middle = data.find(b"\n", len(data) // 2) - 100  # within a line
+        if form == ".jsonl":
+            content = data
+        elif form == ".jsonl.gz":
+            sink = pa.BufferOutputStream()
+            with pa.CompressedOutputStream(sink, "gzip") as stream:
+                stream.write(data)
+            content = sink.getvalue().to_pybytes()
+        else:
+            codec = pa.Codec("zstd", 1)
+            content = b"".join(codec.compress(part, asbytes=True) for part in (data[:middle], data[middle:]))
+        target.mkdir(exist_ok=True)
+        (target / path.name.replace(".jsonl.zst", form)).write_bytes(content)
+
+
+@pytest.mark.shared
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["as it is", ".jsonl", ".jsonl.gz", ".jsonl.zst"])
+def test_the_shared_corpus_gives_the_reference_counts_and_samples(
+    tmp_path: Path, shared: Path, capsys: pytest.CaptureFixture[str], form: str
+) -> None:
+    source = shared / "oscar2301/en_meta"
+    if form != "as it is":
+        recompressed(source, tmp_path / "in", form)
+        source = tmp_path / "in"
+    summary = run_json(
+        capsys, "prepare", source, "--out", tmp_path / "out", "--tokenizer", shared / "bert-base-uncased",
+        "--validation-samples", 0, "--quiet",
+    )  # fmt: skip
+    assert summary["documents"] == 11_059
+    assert summary["kept"] == 6_175
+    assert summary["dropped"] == {"blocklist": 462, "harmful_pp": 309, "quality_warnings": 4_113}
+    assert summary["tokens"] == 17_966_769
+    assert summary["samples"] == {"train": 35_088, "validation": 0, "surplus": 0}
+    assert samples_sha256(tmp_path / "out") == PAPERS_SAMPLES
+    assert run_json(capsys, "verify", tmp_path / "out")["damage"] == []
+
+
+@pytest.mark.shared
+def test_oscar_2201_is_read_too(tmp_path: Path, shared: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    summary = run_json(
+        capsys, "prepare", shared / "oscar2201/data.jsonl", "--out", tmp_path / "out", "--tokenizer",
+        shared / "bert-base-uncased", "--validation-samples", 0, "--missing-harmful-pp", "keep",
+        "--drop-warnings", "none", "--quiet",
+    )  # fmt: skip
+    assert (summary["documents"], summary["kept"]) == (63, 63)
+
+
+@pytest.fixture
+def shard(tmp_path: Path) -> Path:
+    lines = [
+        {"content": "the fox " * 30, "warc_headers": {"warc-target-uri": f"https://host{number % 3}.example/{number}"}}
+        for number in range(30)
+    ]
+    path = tmp_path / "in" / "part.jsonl"
+    path.parent.mkdir()
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+@pytest.fixture
+def arguments(shard: Path, tmp_path: Path) -> list[str]:
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordPiece
+
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "fox"]
+    vocabulary = {piece: index for index, piece in enumerate(pieces)}
+    tokenizer = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]"))
+    (tmp_path / "tokenizer").mkdir()
+    tokenizer.save(str(tmp_path / "tokenizer" / "tokenizer.json"))
+    return [
+        "prepare", str(shard), "--out", str(tmp_path / "out"), "--tokenizer", str(tmp_path / "tokenizer"),
+        "--validation-samples", "0", "--sequence-length", "16", "--missing-harmful-pp", "keep", "--quiet",
+    ]  # fmt: skip
+
+
+def test_the_funnel_is_printed(arguments: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert run(arguments) == 0
+    printed = capsys.readouterr().out
+    assert "documents" in printed
+    assert "kept                                        30" in printed
+    assert run(["verify", str(tmp_path / "out")]) == 0
+    assert "1 units as the manifest says" in capsys.readouterr().out
+
+
+def test_blocklists_judge_urls_beside_the_records_categories(
+    arguments: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "lists" / "sect").mkdir(parents=True)
+    (tmp_path / "lists" / "sect" / "domains").write_text("host1.example\n")
+    lists = ["--blocklists", tmp_path / "lists", "--drop-categories", "sect"]
+    assert run_json(capsys, *arguments, *lists)["dropped"]["blocklist"] == 10
+
+
+def test_broken_lines_within_the_share_end_with_3(
+    arguments: list[str], capsys: pytest.CaptureFixture[str], shard: Path
+) -> None:
+    shard.write_bytes(shard.read_bytes() + b"{broken\n")
+    assert run_json(capsys, *arguments, "--max-bad-share", 0.1, code=3)["invalid"] == 1
+
+
+def test_damage_ends_with_3_and_is_listed(
+    arguments: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert run(arguments) == 0
+    (tmp_path / "out/train/data-00000-of-00001.arrow").unlink()
+    found = run_json(capsys, "verify", tmp_path / "out", code=3)
+    assert found["damage"] == [{"file": "train/data-00000-of-00001.arrow", "problem": "missing"}]
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (["--harmful-pp", "9", "3"], "harmful_pp (9.0, 3.0) is empty, expected MIN < MAX"),
+        (["--drop-warnings", "tiny,nosy"], "`nosy` is not one of tiny, short_sentences, header, footer, noisy"),
+        (["--missing-harmful-pp", "guess"], "`missing_harmful_pp` = 'guess'"),
+        (["--sequence-length", "1"], "`sequence_length` = 1"),
+        (["--max-bad-share", "0", "--sequence-length", "10000"], "no training sample"),
+        (["--blocklists", "nowhere"], "nowhere does not exist, expected a folder of UT1 lists"),
+        (["--tokenizer", "/"], "/ holds no tokenizer.json"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(
+    arguments: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path, changed: list[str], message: str
+) -> None:
+    assert run(arguments + changed) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: ")
+    assert message in captured.err.splitlines()[0]
+    assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+def test_shards_hold_little_endian_uint16(arguments: list[str], tmp_path: Path) -> None:
+    assert run(arguments) == 0
+    data = (tmp_path / "out/train/data-00000-of-00001.arrow").read_bytes()
+    assert np.array([2, 1, 3] * 5, "<u2").tobytes() in data  # one unknown word a document: no pre-tokenizer
