@@ -1,0 +1,110 @@
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from durable.errors import DurableError
+from symbert import OPERATORS, SymbertError, SymbertForMaskedLM, count_parameters
+from train.errors import TrainError
+from train.recipe import Recipe, load_recipe, recipe_names, symbert_config
+
+ROOT = Path(__file__).parents[2]
+# Courtois et al. (2024), Table 2; for `shared`, Kowsher et al. (2024), whose published base model has 95.4M.
+PUBLISHED = {
+    "small": {"original": 28_795_194, "symmetric": 27_744_570, "pairwise": 27_875_642, "shared": 26_700_090},
+    "base": {"original": 109_514_298, "symmetric": 102_427_194, "pairwise": 103_017_018, "shared": 95_367_738},
+}
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_shipped_recipe_builds(name: str) -> None:
+    recipe = load_recipe(name)
+    with torch.device("meta"):
+        SymbertForMaskedLM(symbert_config(recipe.model))
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize("size", PUBLISHED)
+def test_each_size_and_operator_has_a_recipe_with_the_published_parameters(size: str, operator: str) -> None:
+    recipe = load_recipe(f"bert-{size}-{operator}")
+    assert count_parameters(symbert_config(recipe.model)) == PUBLISHED[size][operator]
+    assert recipe == load_recipe(size=size, operator=operator)
+
+
+def test_the_defaults_are_the_papers() -> None:
+    recipe = Recipe()
+    assert (recipe.training.batch_size, recipe.schedule.max_steps, recipe.schedule.warmup_steps) == (
+        256,
+        200_000,
+        10_000,
+    )
+    optimizer = recipe.optimizer
+    assert (optimizer.learning_rate, optimizer.weight_decay, optimizer.max_gradient_norm) == (1e-4, 0.01, 1.0)
+    assert (optimizer.beta1, optimizer.beta2, optimizer.epsilon) == (0.9, 0.999, 1e-12)
+    assert (recipe.masking.probability, recipe.masking.mask_share, recipe.masking.random_share) == (0.15, 0.8, 0.1)
+    assert (recipe.evaluation.every, recipe.evaluation.samples, recipe.checkpoint.every) == (250, 10_000, 1_000)
+    assert (recipe.data.sequence_length, recipe.model.vocab_size, recipe.training.seed) == (512, 30_522, 1)
+
+
+def test_a_recipe_is_found_by_path_and_by_name() -> None:
+    assert load_recipe(str(ROOT / "recipes" / "debug.toml")) == load_recipe("debug")
+
+
+def test_assignments_win_over_flags_and_flags_over_the_recipe() -> None:
+    recipe = load_recipe("bert-base-pairwise", operator="symmetric", max_steps=20_000)
+    assert (recipe.model.attention_operator, recipe.schedule.max_steps) == ("symmetric", 20_000)
+    recipe = load_recipe("debug", max_steps=20, assignments=["schedule.max_steps=30", "model.pairwise_init=scaled"])
+    assert (recipe.schedule.max_steps, recipe.model.pairwise_init) == (30, "scaled")
+
+
+@pytest.mark.parametrize("section", Recipe.model_fields)
+def test_every_key_of_a_recipe_is_described(section: str) -> None:
+    for name, field in Recipe.model_fields[section].annotation.model_fields.items():
+        assert field.description, f"{section}.{name}"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"source": "bert-huge"}, "bert-huge is neither a recipe file nor the name of a shipped recipe"),
+        ({"size": "huge"}, "--size huge is not a size, expected small or base"),
+        (
+            {"source": "bert-base-original", "size": "small"},
+            "--size small beside the recipe bert-base-original, which sets",
+        ),
+        ({"assignments": ["schedule.max_step=10"]}, "`schedule.max_step` is not a recipe key"),
+        ({"assignments": ["optimizer.learning_rate=fast"]}, "`optimizer.learning_rate` = 'fast'"),
+        ({"assignments": ["training.batch_size=0"]}, "`training.batch_size` = 0: should be greater than 0"),
+        ({"assignments": ["training.precision=fp8"]}, "`training.precision` = 'fp8': should be "),
+        ({"max_steps": 9_999}, "max_steps 9999 is below warmup_steps 10000"),
+        ({"assignments": ["data.sequence_length=513"]}, "data.sequence_length 513 does not fit"),
+        ({"assignments": ["masking.mask_share=0.95"]}, "exceed 1 together"),
+        ({"assignments": ["model.num_attention_heads=7"]}, "expected a multiple of the 7 heads"),
+        ({"assignments": ["model.hidden_act=swoosh"]}, "`model.hidden_act` = 'swoosh'"),
+        ({"operator": "pairwize"}, "`pairwize` is not an attention operator"),
+        ({"operator": "original,pairwise"}, "names 2 layers; expected 4"),
+    ],
+)
+def test_a_recipe_that_makes_no_sense_is_refused_in_words(options: dict[str, object], message: str) -> None:
+    with pytest.raises((TrainError, DurableError, SymbertError), match=re.escape(message)):
+        load_recipe(**options)
+
+
+def test_a_misspelt_key_gets_a_hint() -> None:
+    with pytest.raises(DurableError) as refusal:
+        load_recipe(assignments=["schedule.max_step=10"])
+    assert refusal.value.__notes__ == ["did you mean `schedule.max_steps`?"]
+
+
+@pytest.mark.parametrize("text", ["model = 3", "[model", "[modle]\nhidden_size = 3"])
+def test_a_recipe_file_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises((TrainError, DurableError)):
+        load_recipe(str(path))
+
+
+def test_a_layer_may_have_an_operator_of_its_own() -> None:
+    recipe = load_recipe(operator="original,pairwise,pairwise,symmetric")
+    assert symbert_config(recipe.model).layer_operators == ["original", "pairwise", "pairwise", "symmetric"]
