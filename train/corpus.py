@@ -1,0 +1,189 @@
+"""Reading a packed corpus: memory-mapped Arrow shards, their manifest and their tokenizer.
+
+    CORPUS/manifest.json            rows and sha256 of every shard, configuration, hashes
+    CORPUS/train/*.arrow            Arrow IPC streams of one column, input_ids: fixed_size_list<uint16|int32>[L]
+    CORPUS/validation/*.arrow
+    CORPUS/tokenizer/
+
+Rows are read where they lie: a shard is mapped, never loaded, and only the rows of a batch are copied.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from durable.errors import with_hint
+from durable.files import file_sha256
+from train.data import Ids, Vocabulary, Words
+from train.errors import TrainError
+from train.recipe import Recipe
+
+MANIFEST, FORMAT, FORMAT_VERSION = "manifest.json", "symbert corpus", 1
+SPLITS = ("train", "validation")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One Arrow file and what the manifest says of it."""
+
+    path: Path
+    rows: int
+    size: int
+    sha256: str
+
+
+class Split:
+    """The rows of one split over all of its shards, by number."""
+
+    def __init__(self, shards: list[Shard], length: int) -> None:
+        self._length = length
+        self._blocks = [block for shard in shards for block in _blocks(shard, length)]
+        self._starts = np.cumsum([0, *map(len, self._blocks)])
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def rows(self, numbers: Words) -> Ids:
+        """The tokens (N, L) of these rows, in this order."""
+        tokens_NL = np.empty((len(numbers), self._length), np.int64)
+        blocks = np.searchsorted(self._starts, numbers, side="right") - 1
+        for place, (number, block) in enumerate(zip(numbers, blocks, strict=True)):
+            tokens_NL[place] = self._blocks[block][int(number) - self._starts[block]]
+        return tokens_NL
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A corpus folder that has been opened and has the shape that its manifest says."""
+
+    folder: Path
+    corpus_hash: str
+    tokenizer_hash: str
+    manifest_hash: str
+    sequence_length: int
+    vocabulary: Vocabulary
+    shards: tuple[Shard, ...]
+    train: Split
+    validation: Split
+
+    @property
+    def tokenizer(self) -> Path:
+        return self.folder / "tokenizer"
+
+    def check_hashes(self) -> None:
+        """Read every shard once. Raises TrainError, naming the file, if its bytes are not the manifest's."""
+        for shard in self.shards:
+            if file_sha256(shard.path) != shard.sha256:
+                raise _damaged(shard.path, "its sha256 is not the manifest's")
+
+
+def open_corpus(folder: Path) -> Corpus:
+    """Open a corpus. Raises TrainError if it is none, or if tokenizer, size or rows are not the manifest's."""
+    manifest = _manifest(folder)
+    try:
+        length, tokenizer = manifest["sequence_length"], manifest["tokenizer"]
+        shards = {name: _shards(folder, manifest["splits"].get(name, {"shards": []})) for name in SPLITS}
+        corpus = Corpus(
+            folder=folder,
+            corpus_hash=manifest["corpus_hash"],
+            tokenizer_hash=tokenizer["sha256"],
+            manifest_hash=file_sha256(folder / MANIFEST),
+            sequence_length=length,
+            vocabulary=_vocabulary(tokenizer),
+            shards=(*shards["train"], *shards["validation"]),
+            train=Split(shards["train"], length),
+            validation=Split(shards["validation"], length),
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise TrainError(
+            f"{folder / MANIFEST} is not a manifest of format version {FORMAT_VERSION}: {error!r}"
+        ) from None
+    if file_sha256(corpus.tokenizer / "tokenizer.json") != corpus.tokenizer_hash:
+        raise _damaged(corpus.tokenizer / "tokenizer.json", "it is not the tokenizer that the corpus was made with")
+    return corpus
+
+
+def check_fit(corpus: Corpus, recipe: Recipe) -> None:
+    """Raise TrainError if the corpus is not what the recipe's model is for, or has nothing to train on."""
+    if corpus.sequence_length != recipe.data.sequence_length:
+        raise with_hint(
+            TrainError(
+                f"{corpus.folder} holds samples of {corpus.sequence_length} tokens, "
+                f"the recipe expects {recipe.data.sequence_length}"
+            ),
+            f"--set data.sequence_length={corpus.sequence_length}, or prepare the corpus with "
+            f"--sequence-length {recipe.data.sequence_length}",
+        )
+    if corpus.vocabulary.size != recipe.model.vocab_size:
+        raise with_hint(
+            TrainError(
+                f"{corpus.folder} was made with a tokenizer of {corpus.vocabulary.size:,} entries, "
+                f"the recipe's model has {recipe.model.vocab_size:,}"
+            ),
+            f"--set model.vocab_size={corpus.vocabulary.size}, or prepare the corpus with the model's tokenizer",
+        )
+    if not len(corpus.train):
+        raise TrainError(f"{corpus.folder} has no training samples")
+    if not len(corpus.validation):
+        raise with_hint(
+            TrainError(f"{corpus.folder} has no validation samples to evaluate on"),
+            "prepare the corpus again with --validation-samples above 0",
+        )
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    if not folder.is_dir():
+        raise with_hint(TrainError(f"{folder} is not a folder"), "make a corpus with `symbert prepare`")
+    try:
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text("utf-8"))
+    except FileNotFoundError:
+        raise with_hint(
+            TrainError(f"{folder} is not a corpus: it has no {MANIFEST}"),
+            "make a corpus with `symbert prepare`; an unfinished one has no manifest yet",
+        ) from None
+    except ValueError as error:
+        raise TrainError(f"{folder / MANIFEST} is damaged: {error}") from None
+    found = (manifest.get("format"), manifest.get("format_version")) if isinstance(manifest, dict) else (None, None)
+    if found != (FORMAT, FORMAT_VERSION):
+        raise TrainError(
+            f"{folder / MANIFEST} has format {found[0]!r}, version {found[1]!r}; "
+            f"expected {FORMAT!r}, version {FORMAT_VERSION}"
+        )
+    return manifest
+
+
+def _vocabulary(tokenizer: dict[str, Any]) -> Vocabulary:
+    special = {name: token["id"] for name, token in tokenizer["special_tokens"].items()}
+    return Vocabulary(tokenizer["vocabulary_size"], special["mask_token"], tuple(sorted(special.values())))
+
+
+def _shards(folder: Path, split: dict[str, Any]) -> list[Shard]:
+    return [Shard(folder / entry["file"], entry["rows"], entry["bytes"], entry["sha256"]) for entry in split["shards"]]
+
+
+def _blocks(shard: Shard, length: int) -> list[npt.NDArray[Any]]:
+    """Each record batch as an array (rows, L) over the mapped file."""
+    if not shard.path.is_file():
+        raise _damaged(shard.path, "it is missing")
+    if shard.path.stat().st_size != shard.size:
+        raise _damaged(shard.path, f"it has {shard.path.stat().st_size:,} bytes, the manifest says {shard.size:,}")
+    try:
+        with pa.ipc.open_stream(pa.memory_map(str(shard.path))) as stream:
+            columns = [batch.column("input_ids") for batch in stream]
+    except (pa.ArrowInvalid, OSError, KeyError) as error:
+        raise _damaged(shard.path, str(error)) from None
+    rows = sum(map(len, columns))
+    if rows != shard.rows or any(column.type.list_size != length for column in columns):
+        raise _damaged(shard.path, f"it has {rows:,} rows, the manifest says {shard.rows:,} of {length} tokens")
+    return [column.flatten().to_numpy(zero_copy_only=True).reshape(-1, length) for column in columns]
+
+
+def _damaged(path: Path, why: str) -> TrainError:
+    return with_hint(
+        TrainError(f"{path} is damaged: {why}"), "`symbert verify` lists all damage; prepare the corpus again"
+    )
