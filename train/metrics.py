@@ -1,0 +1,56 @@
+"""metrics.jsonl: one JSON object a line, in the order of the steps; the truth about a run."""
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from durable.files import write_text
+
+NAME = "metrics.jsonl"
+
+
+class MetricsLog:
+    """Appends rows to a run's metrics.jsonl; opening it removes what lies beyond the step the run resumes from.
+
+    So that after a kill the file reads as if the run had never been interrupted: rows later than the checkpoint
+    are computed again, and a line cut short by the kill goes as well.
+    """
+
+    def __init__(self, run: Path, resumed_step: int | None) -> None:
+        path = run / NAME
+        kept = [] if resumed_step is None else [row for row in read_metrics(run) if row["step"] <= resumed_step]
+        write_text(path, "".join(map(_line, kept)), name="metrics")
+        self._file = path.open("a", encoding="utf-8")
+
+    def write(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Append rows; they have reached the operating system, not yet the disk, when this returns."""
+        self._file.write("".join(map(_line, rows)))
+        self._file.flush()
+
+    def sync(self) -> None:
+        """Wait until everything written is on the disk: a checkpoint must never be ahead of its metrics."""
+        os.fsync(self._file.fileno())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+
+def read_metrics(run: Path) -> list[dict[str, Any]]:
+    """The rows of a run; none if it has no metrics yet. A last line without its newline is not a row yet."""
+    try:
+        text = (run / NAME).read_text("utf-8")
+    except FileNotFoundError:
+        return []
+    return [json.loads(line) for line in text.split("\n")[:-1]]
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    return json.dumps(row, allow_nan=False) + "\n"
