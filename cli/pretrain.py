@@ -1,0 +1,59 @@
+"""`symbert pretrain`: a model from a corpus and a recipe."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.console import AsJson, Quiet, print_json, progress, say
+
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Set one key of the recipe; may be repeated."),
+]
+
+
+def pretrain(
+    data: Annotated[Path, typer.Option(help="Corpus folder, made by `symbert prepare`.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Run folder; an unfinished run in it goes on.", show_default=False)],
+    operator: Annotated[
+        str | None,
+        typer.Option(help="original, symmetric, pairwise or shared; or one per layer: original,pairwise,…"),
+    ] = None,
+    size: Annotated[str | None, typer.Option(help="small or base; small unless the recipe says otherwise.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="A TOML file, or the name of a shipped recipe.")] = None,
+    assignments: Assignments = None,
+    max_steps: Annotated[int | None, typer.Option(help="The schedule's length: schedule.max_steps.")] = None,
+    stop_after_step: Annotated[
+        int | None, typer.Option(min=1, help="Save after this step and exit with 75; the schedule stays as it is.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; a GPU if there is one.")] = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> int:
+    """Pre-train a masked language model; the same command again resumes a run that was stopped.
+
+    Precedence: --set, then flags, then the recipe, then the defaults (BERT-small with the schedule of Courtois et
+    al., 2024). Exit code 75 or 130: everything is saved, run the same command again.
+    """
+    from train import pretrain as training
+    from train.recipe import load_recipe
+
+    chosen = load_recipe(recipe, operator=operator, size=size, max_steps=max_steps, assignments=assignments or ())
+    with progress("pretrain", "steps", quiet=quiet) as show:
+        outcome = training.pretrain(
+            data, out, chosen, device=device, stop_after_step=stop_after_step, progress=show, notice=say
+        )
+    losses = {
+        "first_evaluation_loss": outcome.first_evaluation_loss,
+        "last_evaluation_loss": outcome.last_evaluation_loss,
+    }
+    if as_json:
+        print_json({"run": str(outcome.run), "step": outcome.step, "finished": outcome.finished, **losses})
+    else:
+        state = "finished" if outcome.finished else "saved, not finished: run the same command again"
+        print(
+            f"{outcome.run}: step {outcome.step:,} of {chosen.schedule.max_steps:,}, {state}; evaluation loss "
+            f"{outcome.first_evaluation_loss:.3f} before the first step, {outcome.last_evaluation_loss:.3f} at the last"
+        )
+    return outcome.exit_code

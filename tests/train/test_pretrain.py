@@ -1,0 +1,251 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from durable.files import file_sha256
+from durable.settings import read_toml
+from symbert import OPERATORS
+from tests.corpora import write_corpus
+from tests.train.tiny import tiny_assignments, tiny_recipe
+from train.checkpoint import checkpoint_folder
+from train.errors import TrainError
+from train.metrics import read_metrics
+from train.pretrain import Outcome, pretrain
+from train.recipe import Recipe, load_recipe
+
+ROOT = Path(__file__).parents[2]
+Train = Callable[..., Outcome]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture(scope="module")
+def whole(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of 20 steps in one go."""
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    assert pretrain(corpus, out, exact_recipe(), device="cpu").exit_code == 0
+    return out
+
+
+def exact_recipe(**changes: object) -> Recipe:
+    """Dropout, accumulation and bf16, in which no sum is associative: resuming must be exact even so."""
+    settings = {"training__precision": '"bf16"', "runtime__micro_batch_size": 3} | changes
+    return tiny_recipe("pairwise", **settings)
+
+
+def facts(run: Path) -> list[dict[str, Any]]:
+    """metrics.jsonl without the rate, which no two runs share."""
+    return [{key: value for key, value in row.items() if key != "tokens_per_second"} for row in read_metrics(run)]
+
+
+def assert_same(run: Path, whole: Path) -> None:
+    assert facts(run) == facts(whole)
+    for name in ("model.safetensors", "optimizer.safetensors"):
+        assert file_sha256(checkpoint_folder(run, 20) / name) == file_sha256(checkpoint_folder(whole, 20) / name)
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_a_run_lowers_the_evaluation_loss(corpus: Path, tmp_path: Path, operator: str) -> None:
+    recipe = tiny_recipe(operator, schedule__max_steps=60)
+    outcome = pretrain(corpus, tmp_path / "run", recipe, device="cpu")
+    assert outcome.finished
+    assert outcome.last_evaluation_loss < outcome.first_evaluation_loss - 0.3
+
+
+def test_metrics_have_every_step_and_every_evaluation_with_the_documented_keys(whole: Path) -> None:
+    rows = read_metrics(whole)
+    training = [row for row in rows if row["kind"] == "train"]
+    evaluations = [row for row in rows if row["kind"] == "evaluation"]
+    assert [row["step"] for row in training] == list(range(1, 21))
+    assert [row["step"] for row in evaluations] == [0, 5, 10, 15, 20]
+    names = ("step", "tokens", "loss", "gradient_norm", "learning_rate", "tokens_per_second")
+    assert all(list(row) == ["kind", *names] for row in training)
+    names = ("step", "tokens", "evaluation_loss", "evaluation_standard_error", "evaluation_accuracy")
+    assert all(list(row) == ["kind", *names] for row in evaluations)
+    assert all(row["tokens"] == row["step"] * 8 * 32 for row in rows)
+
+
+def test_the_last_step_is_evaluated_and_saved_even_if_none_is_due(corpus: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe(schedule__max_steps=7, evaluation__every=100, checkpoint__every=100)
+    pretrain(corpus, tmp_path, recipe, device="cpu")
+    assert [row["step"] for row in read_metrics(tmp_path) if row["kind"] == "evaluation"] == [0, 7]
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000007"]
+
+
+def test_stopping_and_going_on_is_the_same_as_never_stopping(corpus: Path, tmp_path: Path, whole: Path) -> None:
+    recipe = exact_recipe()
+    first = pretrain(corpus, tmp_path, recipe, device="cpu", stop_after_step=7)
+    assert (first.exit_code, first.step, first.finished) == (75, 7, False)
+    assert [row["step"] for row in facts(tmp_path) if row["kind"] == "train"] == list(range(1, 8))
+    second = pretrain(corpus, tmp_path, recipe, device="cpu")
+    assert (second.exit_code, second.step, second.finished) == (0, 20, True)
+    assert_same(tmp_path, whole)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGUSR1, 75), (signal.SIGINT, 130)])
+def test_a_signal_saves_at_the_end_of_the_step(
+    corpus: Path, tmp_path: Path, whole: Path, number: signal.Signals, code: int
+) -> None:
+    def ask_to_stop(done: float, total: float | None, facts: Any) -> None:  # noqa: ARG001  a ProgressCallback
+        if done == 10 and "loss" in facts:
+            os.kill(os.getpid(), number)
+
+    outcome = pretrain(corpus, tmp_path, exact_recipe(), device="cpu", progress=ask_to_stop)
+    assert (outcome.exit_code, outcome.finished) == (code, False)
+    assert checkpoint_folder(tmp_path, outcome.step).is_dir()
+    pretrain(corpus, tmp_path, exact_recipe(), device="cpu")
+    assert_same(tmp_path, whole)
+
+
+# The third: after rows of steps 7 and 8 were written, in the middle of saving step 12, right after saving it.
+KILLS = [
+    "pretrain.step:4:kill",
+    "pretrain.step:9:kill",
+    "checkpoint.before-rename:2:kill",
+    "checkpoint.after-rename:2:kill",
+]
+
+
+@pytest.mark.parametrize(
+    "failpoint",
+    [pytest.param(KILLS[0], marks=pytest.mark.slow), *KILLS[1:3], pytest.param(KILLS[3], marks=pytest.mark.slow)],
+)
+def test_killing_and_going_on_is_the_same_as_never_stopping(
+    corpus: Path, tmp_path: Path, whole: Path, failpoint: str
+) -> None:
+    assignments = tiny_assignments(training__precision='"bf16"', runtime__micro_batch_size=3)
+    command = [sys.executable, "-m", "cli", "pretrain", "--data", str(corpus), "--out", str(tmp_path)]
+    command += [
+        "--operator",
+        "pairwise",
+        "--device",
+        "cpu",
+        *(word for text in assignments for word in ("--set", text)),
+    ]
+    killed = subprocess.run(command, cwd=ROOT, env=os.environ | {"SYMBERT_FAILPOINT": failpoint}, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert pretrain(corpus, tmp_path, exact_recipe(), device="cpu").finished
+    assert_same(tmp_path, whole)
+    assert not list(tmp_path.rglob(".*partial*"))
+
+
+def test_going_on_passes_over_a_damaged_checkpoint(corpus: Path, tmp_path: Path, whole: Path) -> None:
+    pretrain(corpus, tmp_path, exact_recipe(), device="cpu", stop_after_step=13)
+    (checkpoint_folder(tmp_path, 13) / "optimizer.safetensors").write_bytes(b"damage")
+    said: list[str] = []
+    pretrain(corpus, tmp_path, exact_recipe(), device="cpu", notice=said.append)
+    assert "step-00000013/optimizer.safetensors is damaged" in said[0]
+    assert_same(tmp_path, whole)
+
+
+def test_the_checkpoint_opens_where_symbert_is_not_installed(whole: Path) -> None:
+    script = """
+import os, sys
+sys.path = [entry for entry in sys.path if entry and not os.path.isdir(os.path.join(entry, "symbert"))]
+sys.meta_path = [finder for finder in sys.meta_path if "editable" not in str(finder).lower()]
+try:
+    import symbert
+except ModuleNotFoundError:
+    pass
+else:
+    sys.exit(f"symbert is visible: {symbert.__file__}")
+from transformers import AutoModelForMaskedLM, AutoTokenizer
+model = AutoModelForMaskedLM.from_pretrained(sys.argv[1], trust_remote_code=True)
+tokenizer = AutoTokenizer.from_pretrained(sys.argv[1], trust_remote_code=True)
+print(type(model).__name__, len(tokenizer))
+"""
+    command = [sys.executable, "-I", "-c", script, str(checkpoint_folder(whole, 20))]
+    environment = os.environ | {"HF_HOME": str(whole.parent / "hf")}
+    shown = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=whole)
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.split()[:2] == ["SymbertForMaskedLM", "101"]
+
+
+def test_a_finished_run_is_left_as_it_is(corpus: Path, whole: Path) -> None:
+    before = facts(whole)
+    outcome = pretrain(corpus, whole, exact_recipe(), device="cpu")
+    assert (outcome.exit_code, outcome.step) == (0, 20)
+    assert facts(whole) == before
+
+
+def test_the_recorded_recipe_repeats_the_run(corpus: Path, tmp_path: Path, whole: Path) -> None:
+    environment = json.loads((whole / "environment.json").read_text())
+    assert environment["data"] == str(corpus)
+    pretrain(Path(environment["data"]), tmp_path, load_recipe(str(whole / "recipe.toml")), device="cpu")
+    assert_same(tmp_path, whole)
+
+
+def test_the_record_names_versions_data_and_every_open_assumption(whole: Path, corpus: Path) -> None:
+    environment = json.loads((whole / "environment.json").read_text())
+    assert environment["data_manifest_sha256"] == file_sha256(corpus / "manifest.json")
+    assert {"pairwise_init", "weight_decay", "shared_diagonals", "precision"} <= environment["assumptions"].keys()
+    assert environment["invocations"][0]["versions"].keys() >= {"torch", "transformers"}
+    assert environment["identity"]["recipe"] == exact_recipe().identity()
+    assert read_toml(whole / "recipe.toml")["training"]["precision"] == "bf16"
+
+
+def test_the_runtime_may_change_on_the_way(corpus: Path, tmp_path: Path) -> None:
+    pretrain(corpus, tmp_path, exact_recipe(), device="cpu", stop_after_step=3)
+    assert pretrain(corpus, tmp_path, exact_recipe(runtime__micro_batch_size=8), device="cpu").finished
+
+
+def test_other_settings_are_refused_with_the_difference(corpus: Path, tmp_path: Path) -> None:
+    pretrain(corpus, tmp_path, tiny_recipe(), device="cpu", stop_after_step=1)
+    before = sorted((path, path.stat().st_mtime_ns) for path in tmp_path.rglob("*.*"))
+    with pytest.raises(TrainError, match=r"other settings:\n  optimizer\.learning_rate: 0\.01 → 0\.02"):
+        pretrain(corpus, tmp_path, tiny_recipe(optimizer__learning_rate=0.02), device="cpu")
+    after = sorted((path, path.stat().st_mtime_ns) for path in tmp_path.rglob("*.*"))
+    assert [entry for entry in after if "lock" not in entry[0].name] == [
+        entry for entry in before if "lock" not in entry[0].name
+    ]
+
+
+def test_another_corpus_is_refused(corpus: Path, tmp_path: Path) -> None:
+    pretrain(corpus, tmp_path / "run", tiny_recipe(), device="cpu", stop_after_step=1)
+    other = write_corpus(tmp_path / "other", seed=5)
+    with pytest.raises(TrainError, match="corpus_hash: "):
+        pretrain(other, tmp_path / "run", tiny_recipe(), device="cpu")
+
+
+def test_a_folder_of_other_things_is_refused_and_left_alone(corpus: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(TrainError, match=r"holds other things \(thesis\.tex\), and no run"):
+        pretrain(corpus, tmp_path, tiny_recipe(), device="cpu")
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "tpu", "mps"])
+def test_a_device_that_is_not_there_is_refused_before_anything_is_written(
+    corpus: Path, tmp_path: Path, device: str
+) -> None:
+    with pytest.raises(TrainError, match=f"--device {device} is "):
+        pretrain(corpus, tmp_path / "run", tiny_recipe(), device=device)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_damaged_corpus_is_refused_before_the_first_step(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus")
+    shard = corpus / "train" / "data-00001-of-00003.arrow"
+    content = bytearray(shard.read_bytes())
+    content[-500] ^= 1
+    shard.write_bytes(content)
+    with pytest.raises(TrainError, match=r"data-00001-of-00003\.arrow is damaged"):
+        pretrain(corpus, tmp_path / "run", tiny_recipe(), device="cpu")
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_step_and_samples(corpus: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe(optimizer__learning_rate=1e30, checkpoint__every=2)
+    with pytest.raises(TrainError, match=r"step \d+: loss .*Samples \[\d+, ") as refusal:
+        pretrain(corpus, tmp_path, recipe, device="cpu")
+    assert "checkpoint" in refusal.value.__notes__[0]
+    assert all(abs(row.get("loss", 0)) < float("inf") for row in read_metrics(tmp_path))

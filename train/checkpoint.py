@@ -1,0 +1,138 @@
+"""Checkpoints: a transformers model folder plus what resuming needs; whole or absent, checked before use.
+
+    step-00001000/  config.json, model.safetensors, tokenizer: opens with AutoModelForMaskedLM.from_pretrained
+                    optimizer.safetensors: <parameter>.exp_avg, .exp_avg_sq, .step
+                    state.json: the step, the sha256 of the files above, the state of fp16's loss scaling
+
+Everything random is a function of its place, so no state of a random generator is among it. Nothing is pickled.
+"""
+
+import contextlib
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers.utils import logging
+
+from durable.files import file_sha256, whole_folder, write_json
+from train.errors import TrainError
+
+FORMAT_VERSION = 1
+WEIGHTS, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint on disk whose files are what its state.json says."""
+
+    folder: Path
+    step: int
+    scaler: dict[str, Any]
+
+
+def checkpoint_folder(run: Path, step: int) -> Path:
+    return run / "checkpoints" / f"step-{step:08d}"
+
+
+def save_checkpoint(
+    run: Path,
+    step: int,
+    model: Any,
+    optimizer: torch.optim.Optimizer,
+    *,
+    tokenizer: Path,
+    scaler: dict[str, Any],
+) -> Path:
+    """Write the checkpoint of `step` and return its folder; it appears there complete or not at all."""
+    folder = checkpoint_folder(run, step)
+    with whole_folder(folder, name="checkpoint") as partial:
+        with _without_progress_bars():
+            model.save_pretrained(partial)
+        shutil.copytree(tokenizer, partial, dirs_exist_ok=True)
+        save_file(_moments(model, optimizer), partial / OPTIMIZER)
+        files = {path.name: file_sha256(path) for path in sorted(partial.iterdir())}
+        state = {"format_version": FORMAT_VERSION, "step": step, "files": files, "scaler": scaler}
+        write_json(partial / STATE, state)
+    return folder
+
+
+def load_weights(model: nn.Module, folder: Path) -> None:
+    """Copy the weights of a checkpoint into `model`; tied weights are stored once."""
+    missing, unexpected = model.load_state_dict(load_file(folder / WEIGHTS), strict=False)
+    tied = set(getattr(model, "all_tied_weights_keys", {}))
+    if unexpected or set(missing) - tied:
+        raise TrainError(
+            f"{folder / WEIGHTS} holds another model's weights: "
+            f"{[*(set(missing) - tied), *unexpected][0]} is in one of the two alone"
+        )
+
+
+def load_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, folder: Path) -> None:
+    """Put the stored moments into a fresh optimizer over `model`'s parameters."""
+    stored = load_file(folder / OPTIMIZER)
+    for name, parameter in _trained(model):
+        optimizer.state[parameter] = {moment: stored[f"{name}.{moment}"].to(parameter.device) for moment in MOMENTS}
+
+
+def newest_valid(run: Path, notice: Callable[[str], None]) -> Checkpoint | None:
+    """The newest checkpoint that is whole; `notice` is told of every damaged one that is passed over."""
+    for folder in sorted((run / "checkpoints").glob("step-*"), reverse=True):
+        try:
+            checkpoint = open_checkpoint(folder)
+            if checkpoint_folder(run, checkpoint.step) != folder:
+                raise TrainError(f"{folder / STATE} is damaged: it is of step {checkpoint.step}")
+            return checkpoint
+        except TrainError as error:
+            notice(f"{error}: passed over")
+    return None
+
+
+def open_checkpoint(folder: Path) -> Checkpoint:
+    """Read and check a checkpoint. Raises TrainError, naming the file, if one is missing or damaged."""
+    try:
+        state = json.loads((folder / STATE).read_text("utf-8"))
+        files, step, scaler, version = state["files"], state["step"], state["scaler"], state["format_version"]
+    except FileNotFoundError:
+        raise TrainError(f"{folder} is no checkpoint to resume from: {STATE} is missing") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise TrainError(f"{folder / STATE} is damaged: {error}") from None
+    if version != FORMAT_VERSION:
+        raise TrainError(f"{folder / STATE} has format version {version}, expected {FORMAT_VERSION}")
+    for name, expected in files.items():
+        if not (folder / name).is_file():
+            raise TrainError(f"{folder / name} is missing")
+        if file_sha256(folder / name) != expected:
+            raise TrainError(f"{folder / name} is damaged: its sha256 is not the recorded one")
+    return Checkpoint(folder, step, scaler)
+
+
+@contextlib.contextmanager
+def _without_progress_bars() -> Iterator[None]:
+    """Keep transformers' bar over the one file that it writes off the user's screen."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    return {
+        f"{name}.{moment}": optimizer.state[parameter][moment]
+        for name, parameter in _trained(model)
+        for moment in MOMENTS
+        if parameter in optimizer.state
+    }
+
+
+def _trained(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    return ((name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad)

@@ -1,0 +1,49 @@
+"""The device of a run, and the precision that it computes natively."""
+
+from pathlib import Path
+
+import torch
+
+from durable.errors import with_hint
+from train.errors import TrainError
+from train.recipe import Recipe
+
+NATIVE_BF16 = frozenset({"avx512_bf16", "amx_bf16"})
+"""CPU features with which bf16 products are at least as fast as fp32; without them they are emulated and slower."""
+
+
+def find_device(name: str | None) -> torch.device:
+    """The device called `name`; None is the first GPU, else the CPU. Raises TrainError if it is not there."""
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise TrainError(f"--device {name} is no device, expected cpu or cuda") from None
+    if device.type not in {"cpu", "cuda"}:
+        raise TrainError(f"--device {name} is not supported, expected cpu or cuda")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise with_hint(
+            TrainError(f"--device {name} is not there: torch sees {torch.cuda.device_count()} CUDA devices"),
+            "--device cpu",
+        )
+    return device
+
+
+def with_precision(recipe: Recipe, device: torch.device) -> Recipe:
+    """The recipe with precision `auto` replaced by the type that this device computes natively."""
+    if recipe.training.precision != "auto":
+        return recipe
+    native = torch.cuda.is_bf16_supported(False) if device.type == "cuda" else bool(NATIVE_BF16 & cpu_features())
+    training = recipe.training.model_copy(update={"precision": "bf16" if native else "fp32"})
+    return recipe.model_copy(update={"training": training})
+
+
+def cpu_features() -> frozenset[str]:
+    """What the kernel says the CPU can do; empty where there is no /proc/cpuinfo."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        return frozenset()
+    flags = next((line for line in lines if line.startswith("flags")), "")
+    return frozenset(flags.partition(":")[2].split())

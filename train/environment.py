@@ -1,0 +1,59 @@
+"""environment.json: what a run's recipe does not say but its result may depend on."""
+
+import platform
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from train.corpus import Corpus
+from train.recipe import Recipe
+
+FORMAT_VERSION = 1
+LIBRARIES = ("symbert", "torch", "transformers", "safetensors", "numpy", "pyarrow")
+
+ASSUMPTIONS: Mapping[str, str] = {
+    "pairwise_init": "Courtois et al. (2024) do not give S's first values; `normal` is N(0, 1) as in their code, "
+    "which makes the first scores larger than the original operator's by the root of the head size",
+    "weight_decay": "the paper gives 0.01 alone; biases and LayerNorm do not decay, S does unless "
+    "optimizer.decay_pairwise is false, the diagonals of the shared operator do not",
+    "shared_diagonals": "Kowsher et al. (2024) do not give their first values; they start at 1",
+    "learning_rate": "linear as transformers has it: the first step's rate is 0, the last step's is above 0",
+    "precision": "the paper trains in fp16 autocast; training.precision `auto` is bf16, which needs no loss scaling, "
+    "where the device computes it natively, else fp32",
+    "special_tokens": "never masked are all special tokens of the tokenizer, [UNK] among them, as in transformers",
+    "random_tokens": "a replaced token is drawn evenly from the whole vocabulary, special tokens included",
+    "evaluation_masks": "fixed by evaluation.mask_seed alone; the paper does not say whether its own change",
+    "sample_order": "a permutation of each epoch's samples by a hash; a batch may reach into the next epoch",
+    "loss": "mean over all masked tokens of a step, over its micro-batches and ranks together",
+    "document_borders": "attention crosses them within a packed row, and positions do not start anew",
+    "dropout": "seeded by (seed, step, micro-batch, rank): it alone depends on how a step is split",
+}
+"""What the papers leave open, and what is done here."""
+
+
+def identity(recipe: Recipe, corpus: Corpus) -> dict[str, Any]:
+    """What must be equal for a run to be continued."""
+    return {
+        "format_version": FORMAT_VERSION,
+        "corpus_hash": corpus.corpus_hash,
+        "tokenizer_sha256": corpus.tokenizer_hash,
+        "recipe": recipe.identity(),
+    }
+
+
+def invocation(recipe: Recipe, device: torch.device, step: int) -> dict[str, Any]:
+    """One entry of environment.json's list: where the run was started or resumed, and with what."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    return {
+        "from_step": step,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "device": f"{device} ({name})",
+        "threads": torch.get_num_threads(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "versions": {library: version(library) for library in LIBRARIES},
+        "runtime": recipe.runtime.model_dump(mode="json"),
+    }
