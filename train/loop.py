@@ -73,7 +73,7 @@ class Trainer:
         masked, loss = max(1, len(batch.labels)), torch.zeros((), device=self.device)
         for number, part in enumerate(self._parts(batch)):
             torch.manual_seed(key(DROPOUT, self.recipe.training.seed, step, number, 0) >> 1)
-            part_loss = self._losses(part)[0].sum() / masked
+            part_loss = self._predict(part)[0].sum() / masked
             self.scaler.scale(part_loss).backward()
             loss += part_loss.detach()
         return loss, self._update(step)
@@ -103,23 +103,22 @@ class Trainer:
             now = samples[start : start + size]
             keys = (EVALUATION_MASKS, self.recipe.evaluation.mask_seed)
             part = masking(split.rows(now), now, np.zeros_like(now), keys)
-            part_losses, hits = self._losses(part)
+            part_losses, logits_MV, labels = self._predict(part)
             owners = part.positions // part.input_ids.shape[1]
             losses[start : start + size] = np.bincount(owners, part_losses.double().cpu().numpy(), len(now))
             counts[start : start + size] = np.bincount(owners, minlength=len(now))
-            correct += int(hits.sum())
+            correct += int((logits_MV.argmax(-1) == labels).sum())
         return _evaluation(losses, counts, correct)
 
-    def _losses(self, part: Batch) -> tuple[Tensor, Tensor]:
-        """Negative log-likelihood (M,) and whether the best guess is right (M,), at the masked positions alone."""
+    def _predict(self, part: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Negative log-likelihoods (M,), logits (M, V) and labels (M,), at the masked positions alone."""
         input_ids_BL, positions, labels = (
             torch.from_numpy(array).to(self.device, non_blocking=True)
             for array in (part.input_ids, part.positions, part.labels)
         )
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32):
             logits_MV = self.model(input_ids=input_ids_BL, masked_positions=positions).logits
-        losses_M = F.cross_entropy(logits_MV.float(), labels, reduction="none")
-        return losses_M, logits_MV.detach().argmax(-1) == labels
+        return F.cross_entropy(logits_MV.float(), labels, reduction="none"), logits_MV, labels
 
     def _parts(self, batch: Batch) -> list[Batch]:
         size = micro_batch_size(self.recipe, self.device)

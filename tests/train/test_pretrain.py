@@ -107,19 +107,16 @@ def test_a_signal_saves_at_the_end_of_the_step(
     assert_same(tmp_path, whole)
 
 
-# The third: after rows of steps 7 and 8 were written, in the middle of saving step 12, right after saving it.
+# Before anything was saved; after rows beyond the newest checkpoint; in the middle of saving step 12; right after it.
 KILLS = [
-    "pretrain.step:4:kill",
-    "pretrain.step:9:kill",
+    pytest.param("pretrain.step:4:kill", marks=pytest.mark.slow),
+    pytest.param("pretrain.step:9:kill", marks=pytest.mark.slow),
     "checkpoint.before-rename:2:kill",
-    "checkpoint.after-rename:2:kill",
+    pytest.param("checkpoint.after-rename:2:kill", marks=pytest.mark.slow),
 ]
 
 
-@pytest.mark.parametrize(
-    "failpoint",
-    [pytest.param(KILLS[0], marks=pytest.mark.slow), *KILLS[1:3], pytest.param(KILLS[3], marks=pytest.mark.slow)],
-)
+@pytest.mark.parametrize("failpoint", KILLS)
 def test_killing_and_going_on_is_the_same_as_never_stopping(
     corpus: Path, tmp_path: Path, whole: Path, failpoint: str
 ) -> None:
@@ -148,6 +145,7 @@ def test_going_on_passes_over_a_damaged_checkpoint(corpus: Path, tmp_path: Path,
     assert_same(tmp_path, whole)
 
 
+@pytest.mark.slow
 def test_the_checkpoint_opens_where_symbert_is_not_installed(whole: Path) -> None:
     script = """
 import os, sys
