@@ -1,0 +1,237 @@
+"""The rows of a GLUE task, from the official TSV files or from `nyu-mll/glue` on the hub.
+
+The official files are no CSV dialect: a quote is an ordinary character, nothing is escaped, and a row ends at the
+end of its line. Text is kept as it stands, trailing blanks included.
+"""
+
+import functools
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from durable.errors import with_hint
+from train.errors import TrainError
+from train.glue.tasks import Layout, Task
+
+HUB_DATASET = "nyu-mll/glue"
+ID_COLUMNS = ("#1 ID", "#2 ID")
+
+Labels = npt.NDArray[np.int64] | npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Split:
+    """The rows of one split, by column."""
+
+    text: tuple[list[str], ...]
+    """One list per sentence of the task: one or two."""
+    labels: Labels
+    """Class numbers (int64), or scores (float32) where the task is a regression."""
+    left_out: int = 0
+    """Rows of the file that had missing fields."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """All splits of a task that fine-tuning needs: `train`, then those for validation."""
+
+    task: Task
+    splits: Mapping[str, Split]
+
+    @property
+    def train(self) -> Split:
+        return self.splits["train"]
+
+    @property
+    def validation(self) -> dict[str, Split]:
+        return {name: self.splits[name] for name in self.task.validation_splits}
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        """A hash of text and labels in order: the same from TSV files of any layout and from the hub."""
+        digest = hashlib.sha256()
+        for name, split in self.splits.items():
+            digest.update(f"{name} {len(split)}\n".encode())
+            for row in zip(*split.text, split.labels.tolist(), strict=True):
+                digest.update(json.dumps(row).encode() + b"\n")
+        return digest.hexdigest()
+
+    def rows(self) -> dict[str, int]:
+        """Rows of each split, and rows left out where there were any."""
+        counts = {name: len(split) for name, split in self.splits.items()}
+        left_out = {f"{name}_left_out": split.left_out for name, split in self.splits.items() if split.left_out}
+        return counts | left_out
+
+
+def read_task(task: Task, data_dir: Path | None) -> TaskData:
+    """Read a task from `data_dir/<folder>`, or from the hub where that is None.
+
+    Raises TrainError, naming file and line, for what is missing or not in the official form.
+    """
+    return _from_hub(task) if data_dir is None else _from_folder(task, data_dir)
+
+
+def _from_folder(task: Task, data_dir: Path) -> TaskData:
+    if not data_dir.is_dir():
+        raise with_hint(
+            TrainError(f"{data_dir} does not exist, expected a folder with the GLUE tasks as TSV files"),
+            f"leave --data-dir out to read {HUB_DATASET} from the hub",
+        )
+    folder = data_dir / task.folder
+    layout = _layout(task, folder)
+    splits = {}
+    for name, file in layout.files.items():
+        path = folder / file
+        held_out = _pairs(folder / layout.held_out) if layout.held_out else None
+        keep = None if held_out is None else (name != "train", held_out)
+        splits[name] = _read_split(task, path, keep)
+        if not len(splits[name]):
+            raise TrainError(f"{path} holds no row of the {name} split, expected at least one")
+    return TaskData(task, splits)
+
+
+def _layout(task: Task, folder: Path) -> Layout:
+    wanted = [sorted({*layout.files.values(), layout.held_out} - {""}) for layout in task.layouts]
+    for layout, files in zip(task.layouts, wanted, strict=True):
+        if all((folder / file).is_file() for file in files):
+            return layout
+    if not folder.is_dir():
+        near = sorted(path.name for path in folder.parent.iterdir() if path.is_dir())
+        error = TrainError(f"{folder} does not exist, expected {' and '.join(wanted[0])} in it")
+        raise with_hint(error, f"{folder.parent} holds {', '.join(near) or 'no folder'}")
+    missing = [file for file in wanted[0] if not (folder / file).is_file()]
+    raise TrainError(f"{folder / missing[0]} does not exist")
+
+
+Pair = tuple[str, str]
+
+
+def _pairs(path: Path) -> set[Pair]:
+    pairs = set()
+    for number, line in _lines(path):
+        fields = line.split("\t")
+        if len(fields) != 2:
+            raise TrainError(f"{path}, line {number}: {len(fields)} fields, expected the IDs of two sentences")
+        pairs.add((fields[0], fields[1]))
+    return pairs
+
+
+def _read_split(task: Task, path: Path, keep: tuple[bool, set[Pair]] | None) -> Split:
+    text: tuple[list[str], ...] = tuple([] for _ in task.text)
+    labels: list[float] = []
+    left_out = 0
+    for number, row in _rows(task, path):
+        if row is None:
+            left_out += 1
+            continue
+        if keep and ((row[ID_COLUMNS[0]], row[ID_COLUMNS[1]]) in keep[1]) is not keep[0]:
+            continue
+        for column, values in zip(task.text, text, strict=True):
+            values.append(row[column])
+        labels.append(_label(task, row[task.label], f"{path}, line {number}"))
+    return Split(text, _as_labels(task, labels), left_out)
+
+
+def _rows(task: Task, path: Path) -> Iterator[tuple[int, dict[str, str] | None]]:
+    """Every row with the number of its line; None for one whose missing fields the task forgives."""
+    lines = _lines(path)
+    columns = list(task.columns)
+    if not columns:
+        columns = next(lines, (1, ""))[1].split("\t")
+        needed = [*task.text, task.label]
+        if missing := [column for column in needed if column not in columns]:
+            raise TrainError(
+                f"{path}, line 1: column `{missing[0]}` is missing, expected a header with "
+                f"{', '.join(f'`{column}`' for column in needed)}"
+            )
+    for number, line in lines:
+        fields = line.split("\t")
+        if len(fields) == len(columns):
+            yield number, dict(zip(columns, fields, strict=True))
+        elif len(fields) < len(columns) and task.skips_short_rows:
+            yield number, None
+        else:
+            raise TrainError(
+                f"{path}, line {number}: {len(fields)} fields, expected {len(columns)} ({', '.join(columns)})"
+            )
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    # A byte order mark opens MRPC's files; utf-8-sig takes it away where there is one.
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            for number, line in enumerate(file, start=1):
+                yield number, line.removesuffix("\n")
+    except UnicodeDecodeError as error:
+        raise TrainError(f"{path} is not UTF-8 text: {error}") from None
+
+
+def _label(task: Task, value: str, where: str) -> float:
+    if task.is_regression:
+        try:
+            score = float(value)
+        except ValueError:
+            score = math.nan
+        if math.isfinite(score):
+            return score
+        raise TrainError(f"{where}: `{task.label}` is {value!r}, expected a number")
+    if value in task.classes:
+        return list(task.classes).index(value)
+    raise TrainError(f"{where}: `{task.label}` is {value!r}, expected one of {', '.join(task.classes)}")
+
+
+def _as_labels(task: Task, values: Sequence[float]) -> Labels:
+    return np.array(values, np.float32) if task.is_regression else np.array(values, np.int64)
+
+
+def _from_hub(task: Task) -> TaskData:
+    try:
+        import datasets
+    except ImportError:
+        raise with_hint(
+            TrainError(f"reading {HUB_DATASET} from the hub needs the package `datasets`, which is not installed"),
+            "pip install datasets, or give the official TSV files by --data-dir",
+        ) from None
+    try:
+        loaded = datasets.load_dataset(HUB_DATASET, task.name)
+    except (OSError, ValueError) as error:
+        raise with_hint(
+            TrainError(f"{HUB_DATASET} could not be read from the hub: {str(error).splitlines()[0]}"),
+            "give a folder with the official TSV files by --data-dir",
+        ) from error
+    return from_datasets(task, loaded)
+
+
+def from_datasets(task: Task, loaded: Mapping[str, Any]) -> TaskData:
+    """A task from the splits of `datasets.load_dataset("nyu-mll/glue", task.name)`.
+
+    Raises TrainError if columns or labels are not those of the hub's dataset.
+    """
+    columns = task.hub_text or task.text
+    splits = {}
+    for name in ("train", *task.validation_splits):
+        if name not in loaded or not len(loaded[name]):
+            raise TrainError(f"{HUB_DATASET}, {task.name}: the split {name} is missing or empty")
+        table = loaded[name]
+        if missing := [column for column in (*columns, "label") if column not in table.column_names]:
+            raise TrainError(f"{HUB_DATASET}, {task.name}, {name}: column `{missing[0]}` is missing")
+        names = getattr(table.features["label"], "names", [])
+        if list(names) != list(task.classes.values()):
+            raise TrainError(
+                f"{HUB_DATASET}, {task.name}: labels are {list(names)}, expected {list(task.classes.values())}"
+            )
+        labels = _as_labels(task, list(table["label"]))
+        if not task.is_regression and (labels.min() < 0 or labels.max() >= len(names)):
+            raise TrainError(f"{HUB_DATASET}, {task.name}, {name}: a row has no label")
+        splits[name] = Split(tuple(list(table[column]) for column in columns), labels)
+    return TaskData(task, splits)

@@ -1,0 +1,181 @@
+"""The nine tasks of GLUE (Wang et al., 2019, arXiv 1804.07461): a table, one row a task.
+
+Names, text columns and the order of the labels are those of `nyu-mll/glue` on the hub, so that a class has the same
+number wherever the data came from. File names and columns are those of the official TSV download.
+"""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from durable.errors import with_hint
+from train.errors import TrainError
+
+
+def frozen(**entries: str) -> Mapping[str, str]:
+    return MappingProxyType(entries)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The files of a task's folder, by split."""
+
+    files: Mapping[str, str]
+    held_out: str = ""
+    """A file of ID pairs: its rows are the validation split, the rest of the same file the training split."""
+
+
+OFFICIAL = Layout(frozen(train="train.tsv", validation="dev.tsv"))
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What sets one task apart: where its rows are, what they say, and how a model is scored on them."""
+
+    name: str
+    folder: str
+    text: tuple[str, ...]
+    """Columns of the TSV files that hold the one or two sentences."""
+    label: str
+    """Column of the TSV files that holds the label."""
+    classes: Mapping[str, str]
+    """Label as the TSV writes it → its name on the hub, in the hub's order; empty where the label is a number."""
+    numbers: Mapping[str, tuple[str, ...]]
+    """Column of the result table → the metrics whose mean it shows."""
+    hub_text: tuple[str, ...] = ()
+    """Columns on the hub, where they are not those of the TSV files."""
+    layouts: tuple[Layout, ...] = (OFFICIAL,)
+    columns: tuple[str, ...] = ()
+    """Columns of a file without a header."""
+    skips_short_rows: bool = False
+    """Rows with missing fields are left out and counted, as the hub does; elsewhere they are refused."""
+    in_average: bool = True
+
+    @property
+    def is_regression(self) -> bool:
+        return not self.classes
+
+    @property
+    def validation_splits(self) -> tuple[str, ...]:
+        return tuple(split for split in self.layouts[0].files if split.startswith("validation"))
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return tuple(metric for metrics in self.numbers.values() for metric in metrics)
+
+
+ACCURACY = ("accuracy",)
+ACCURACY_AND_F1 = ("accuracy", "f1")
+ENTAILMENT = frozen(entailment="entailment", not_entailment="not_entailment")
+
+TASKS: Mapping[str, Task] = {
+    task.name: task
+    for task in (
+        Task(
+            "mrpc",
+            "MRPC",
+            ("#1 String", "#2 String"),
+            "Quality",
+            MappingProxyType({"0": "not_equivalent", "1": "equivalent"}),
+            {"mrpc": ACCURACY_AND_F1},
+            hub_text=("sentence1", "sentence2"),
+            layouts=(
+                OFFICIAL,
+                Layout(
+                    frozen(train="msr_paraphrase_train.txt", validation="msr_paraphrase_train.txt"),
+                    held_out="mrpc_dev_ids.tsv",
+                ),
+            ),
+        ),
+        Task(
+            "cola",
+            "CoLA",
+            ("sentence",),
+            "label",
+            MappingProxyType({"0": "unacceptable", "1": "acceptable"}),
+            {"cola": ("matthews_correlation",)},
+            columns=("source", "label", "original_judgement", "sentence"),
+        ),
+        Task(
+            "mnli",
+            "MNLI",
+            ("sentence1", "sentence2"),
+            "gold_label",
+            frozen(entailment="entailment", neutral="neutral", contradiction="contradiction"),
+            {"mnli_m": ACCURACY, "mnli_mm": ("accuracy_mm",)},
+            hub_text=("premise", "hypothesis"),
+            layouts=(
+                Layout(
+                    frozen(
+                        train="train.tsv",
+                        validation_matched="dev_matched.tsv",
+                        validation_mismatched="dev_mismatched.tsv",
+                    )
+                ),
+            ),
+        ),
+        Task(
+            "qqp",
+            "QQP",
+            ("question1", "question2"),
+            "is_duplicate",
+            MappingProxyType({"0": "not_duplicate", "1": "duplicate"}),
+            {"qqp": ACCURACY_AND_F1},
+            skips_short_rows=True,
+        ),
+        Task("rte", "RTE", ("sentence1", "sentence2"), "label", ENTAILMENT, {"rte": ACCURACY}),
+        Task("stsb", "STS-B", ("sentence1", "sentence2"), "score", frozen(), {"stsb": ("pearson", "spearmanr")}),
+        Task("qnli", "QNLI", ("question", "sentence"), "label", ENTAILMENT, {"qnli": ACCURACY}),
+        Task(
+            "sst2",
+            "SST-2",
+            ("sentence",),
+            "label",
+            MappingProxyType({"0": "negative", "1": "positive"}),
+            {"sst2": ACCURACY},
+        ),
+        Task(
+            "wnli",
+            "WNLI",
+            ("sentence1", "sentence2"),
+            "label",
+            MappingProxyType({"0": "not_entailment", "1": "entailment"}),
+            {"wnli": ACCURACY},
+            in_average=False,
+        ),
+    )
+}
+"""In the order of Table 3 of Courtois et al. (2024, arXiv 2406.06366), which leaves WNLI out."""
+
+NUMBERS: tuple[str, ...] = tuple(number for task in TASKS.values() if task.in_average for number in task.numbers)
+"""The nine numbers whose mean is the GLUE score."""
+
+
+def task_of(number: str) -> Task:
+    """The task that a column of the result table belongs to."""
+    return next(task for task in TASKS.values() if number in task.numbers)
+
+
+def chosen_tasks(names: Iterable[str]) -> list[Task]:
+    """The tasks of these names, each once; `all` stands for those of the average.
+
+    Raises TrainError for a name that no task has.
+    """
+    chosen: dict[str, Task] = {}
+    for name in names:
+        if name == "all":
+            chosen |= {task.name: task for task in TASKS.values() if task.in_average}
+        else:
+            chosen[name] = named_task(name)
+    return list(chosen.values())
+
+
+def named_task(name: str) -> Task:
+    """The task of this name. Raises TrainError, with the nearest name, if there is none."""
+    if name in TASKS:
+        return TASKS[name]
+    spellings = {spelling: task.name for task in TASKS.values() for spelling in (task.name, task.folder.lower())}
+    near = difflib.get_close_matches(name.lower(), spellings, n=1, cutoff=0.5)
+    error = TrainError(f"`{name}` is not a GLUE task, expected some of {', '.join(TASKS)}")
+    raise with_hint(error, f"did you mean `{spellings[near[0]]}`?") if near else error
