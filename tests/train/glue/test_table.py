@@ -1,0 +1,89 @@
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+from train.glue.table import as_csv, as_latex, as_markdown, table_of, write_table
+
+A, B = "a" * 64, "b" * 64
+ALL = {
+    "mrpc": {"accuracy": 0.8, "f1": 0.9},
+    "cola": {"matthews_correlation": 0.45},
+    "mnli": {"accuracy": 0.81, "accuracy_mm": 0.82},
+    "qqp": {"accuracy": 0.91, "f1": 0.87},
+    "rte": {"accuracy": 0.6},
+    "stsb": {"pearson": 0.88, "spearmanr": 0.86},
+    "qnli": {"accuracy": 0.89},
+    "sst2": {"accuracy": 0.91},
+}
+GRID: dict[str, Any] = {
+    "protocol": {"epochs": 5},
+    "checkpoints": {B: {"name": "base_pairwise", "model": "x"}, A: {"name": "base", "model": "y"}},
+}
+
+
+def cell(weights: str, task: str, seed: int, scores: dict[str, float] | None = None) -> dict[str, Any]:
+    return {"identity": {"weights": weights, "task": task, "seed": seed}, "scores": scores or ALL[task]}
+
+
+WHOLE = [cell(B, task, seed) for task in ALL for seed in (1, 2)]
+
+
+def test_the_layout_is_that_of_table_3() -> None:
+    head, _, row = as_markdown(table_of(WHOLE, GRID)).splitlines()
+    assert head == "| model | GLUE (std) | mrpc | cola | mnli-m | mnli-mm | qqp | rte | stsb | qnli | sst2 |"
+    assert row == (
+        "| base_pairwise | 78.78 (0.00) | 85.00 | 45.00 | 81.00 | 82.00 | 89.00 | 60.00 | 87.00 | 89.00 | 91.00 |"
+    )
+
+
+def test_models_stand_in_the_order_in_which_they_came() -> None:
+    table = table_of([cell(A, "rte", 1), *WHOLE], GRID)
+    assert [row.name for row in table.rows] == ["base_pairwise", "base"]
+
+
+def test_missing_tasks_are_named_and_the_average_says_how_many_it_holds() -> None:
+    text = as_markdown(table_of([cell(A, "rte", 1), cell(A, "cola", 1)], GRID))
+    assert "| base | 52.50 (–) | – | 45.00 | – | – | – | 60.00 | – | – | – |" in text
+    assert "base: the average holds 2 of nine numbers; missing: mrpc, mnli-m, mnli-mm, qqp, stsb, qnli, sst2\n" in text
+
+
+def test_seeds_that_differ_between_tasks_are_named() -> None:
+    text = as_markdown(table_of([*WHOLE, cell(B, "rte", 3)], GRID))
+    assert "rte 1,2,3" in text
+    assert "the average is over seeds 1,2\n" in text
+
+
+def test_wnli_gets_a_column_where_a_model_has_it() -> None:
+    text = as_markdown(table_of([*WHOLE, cell(B, "wnli", 1, {"accuracy": 0.5})], GRID))
+    assert text.splitlines()[0].endswith("| sst2 | wnli |")
+
+
+def test_latex_is_a_booktabs_table_with_special_characters_escaped() -> None:
+    text = as_latex(table_of(WHOLE, GRID))
+    assert r"base\_pairwise & 78.78 (0.00) & 85.00" in text
+    assert text.index(r"\toprule") < text.index(r"\midrule") < text.index(r"\bottomrule")
+    rows = [line for line in text.splitlines() if line.endswith(r"\\")]
+    assert {line.count("&") for line in rows} == {10}
+
+
+def test_csv_holds_full_precision_and_empty_fields_for_what_is_missing() -> None:
+    row, *others = csv.DictReader(io.StringIO(as_csv(table_of([cell(A, "mrpc", 1)], GRID))))
+    assert not others
+    assert float(row["mrpc"]) == (0.8 + 0.9) / 2
+    assert (row["glue_std"], row["rte"], row["numbers"], row["seeds"]) == ("", "", "1", "1")
+
+
+def test_models_of_one_name_are_told_apart_by_their_weights() -> None:
+    grid = {**GRID, "checkpoints": {A: {"name": "x"}, B: {"name": "x"}}}
+    table = table_of([cell(A, "rte", 1), cell(B, "rte", 1)], grid)
+    assert [row.name for row in table.rows] == ["x (aaaaaaaaaaaa)", "x (bbbbbbbbbbbb)"]
+
+
+def test_all_four_files_are_written_and_json_holds_every_seed(tmp_path: Path) -> None:
+    write_table(tmp_path, WHOLE, GRID)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["table.csv", "table.json", "table.md", "table.tex"]
+    (model,) = json.loads((tmp_path / "table.json").read_text())["models"]
+    assert model["numbers"]["rte"] == {"mean": 0.6, "standard_deviation": 0.0, "seeds": {"1": 0.6, "2": 0.6}}
+    assert model["missing"] == []

@@ -1,0 +1,123 @@
+"""Scores: metrics of one fine-tuned model, and the GLUE score of several seeds.
+
+Metric names are those of the authors' logs (Courtois et al., 2024): accuracy, accuracy_mm (MNLI's mismatched half),
+f1, matthews_correlation, pearson, spearmanr. All are shares of 1; tables show percent.
+"""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import pearsonr, spearmanr
+from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
+
+from train.glue.tasks import NUMBERS, TASKS, Task
+
+Values = npt.NDArray[np.int64] | npt.NDArray[np.float32]
+Scores = Mapping[str, float]
+
+
+def predictions_of(task: Task, logits: npt.NDArray[np.float32]) -> Values:
+    """Logits (rows, classes) → the class of the largest; (rows, 1) of a regression → the number itself."""
+    return logits[:, 0] if task.is_regression else logits.argmax(axis=1).astype(np.int64)
+
+
+def scores_of(task: Task, predictions: Mapping[str, Values], labels: Mapping[str, Values]) -> dict[str, float]:
+    """All metrics of a task from the predictions and labels of its validation splits."""
+    scores: dict[str, float] = {}
+    for split in task.validation_splits:
+        suffix = "_mm" if split.endswith("_mismatched") else ""
+        for metric in task.metrics:
+            if metric.endswith("_mm") == bool(suffix):
+                value = metric_of(metric.removesuffix("_mm"), predictions[split], labels[split])
+                scores[metric] = value
+    return scores
+
+
+def metric_of(name: str, predictions: Values, labels: Values) -> float:
+    """One metric by its name.
+
+    A correlation with constant predictions is undefined; it counts as 0, as scikit-learn counts Matthews'.
+    """
+    if name == "accuracy":
+        return float(accuracy_score(labels, predictions))
+    if name == "f1":
+        return float(f1_score(labels, predictions, zero_division=0.0))
+    if name == "matthews_correlation":
+        return float(matthews_corrcoef(labels, predictions))
+    if np.ptp(predictions) == 0 or np.ptp(labels) == 0:
+        return 0.0
+    correlation = pearsonr if name == "pearson" else spearmanr
+    return float(correlation(predictions, labels).statistic)
+
+
+def numbers_of(task: Task, scores: Scores) -> dict[str, float]:
+    """The task's columns of the result table, each the mean of its metrics."""
+    return {number: statistics.fmean(scores[metric] for metric in metrics) for number, metrics in task.numbers.items()}
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One number over the seeds."""
+
+    seeds: tuple[int, ...]
+    values: tuple[float, ...]
+    """In the order of `seeds`."""
+
+    @property
+    def mean(self) -> float:
+        return statistics.fmean(self.values)
+
+    @property
+    def standard_deviation(self) -> float | None:
+        """Of a sample (n − 1); None for a single seed."""
+        return statistics.stdev(self.values) if len(self.values) > 1 else None
+
+
+@dataclass(frozen=True)
+class ModelScores:
+    """All that was measured of one model: every number by seed, and the average over the numbers."""
+
+    numbers: Mapping[str, Summary]
+    average: Summary | None
+    """Mean of the present numbers of the nine, over the seeds that have them all; None if no seed has."""
+
+    @property
+    def averaged(self) -> tuple[str, ...]:
+        """Which of the nine numbers the average holds."""
+        return tuple(number for number in NUMBERS if number in self.numbers)
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        return tuple(number for number in NUMBERS if number not in self.numbers)
+
+
+def model_scores(cells: Mapping[tuple[str, int], Scores]) -> ModelScores:
+    """Sum up {(task, seed): metrics} of one model.
+
+    The GLUE score of a seed is the mean of its numbers; mean and standard deviation are taken over the seeds'
+    scores (Courtois et al., 2024, Table 3). A seed that lacks a number which another seed has is left out of the
+    average, since means over different tasks do not compare.
+    """
+    by_number: dict[str, dict[int, float]] = {}
+    for (task, seed), scores in sorted(cells.items()):
+        for number, value in numbers_of(TASKS[task], scores).items():
+            by_number.setdefault(number, {})[seed] = value
+    order = [number for task in TASKS.values() for number in task.numbers if number in by_number]
+    numbers = {number: _summary(by_number[number]) for number in order}
+    return ModelScores(numbers, _average([by_number[number] for number in NUMBERS if number in by_number]))
+
+
+def _summary(values: Mapping[int, float]) -> Summary:
+    seeds = sorted(values)
+    return Summary(tuple(seeds), tuple(values[seed] for seed in seeds))
+
+
+def _average(columns: Sequence[Mapping[int, float]]) -> Summary | None:
+    if not columns:
+        return None
+    complete = set.intersection(*(set(column) for column in columns))
+    means = {seed: statistics.fmean(column[seed] for column in columns) for seed in complete}
+    return _summary(means) if means else None

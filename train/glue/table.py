@@ -1,0 +1,199 @@
+"""The result table in the layout of Table 3 of Courtois et al. (2024): Markdown, LaTeX, CSV and JSON.
+
+A row is a model; its columns are the GLUE score with its standard deviation, then the nine numbers, in percent.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from durable.files import write_text
+from train.glue.score import ModelScores, Scores, Summary, model_scores
+from train.glue.tasks import NUMBERS, TASKS
+
+HEADINGS = {"mnli_m": "mnli-m", "mnli_mm": "mnli-mm"}
+NONE = "–"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model of the table."""
+
+    name: str
+    scores: ModelScores
+    weights: str = ""
+    facts: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """All models of a GLUE folder, under one protocol."""
+
+    rows: Sequence[Row]
+    protocol: Mapping[str, Any]
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """The nine columns, and WNLI's where a model has it."""
+        extra = [number for task in TASKS.values() if not task.in_average for number in task.numbers]
+        present = {number for row in self.rows for number in row.scores.numbers}
+        return (*NUMBERS, *(number for number in extra if number in present))
+
+    def notes(self) -> list[str]:
+        """What a reader must know beside the numbers: missing tasks, and seeds that are not the same everywhere."""
+        notes = []
+        missing: dict[tuple[str, ...], list[str]] = {}
+        for row in self.rows:
+            if row.scores.missing:
+                missing.setdefault(row.scores.missing, []).append(row.name)
+        for absent, names in missing.items():
+            notes.append(
+                f"{', '.join(names)}: the average holds {len(NUMBERS) - len(absent)} of nine numbers; "
+                f"missing: {', '.join(_heading(number) for number in absent)}"
+            )
+        for row in self.rows:
+            seeds = {number: summary.seeds for number, summary in row.scores.numbers.items()}
+            if len(set(seeds.values())) > 1:
+                uneven = "; ".join(f"{_heading(number)} {_listed(present)}" for number, present in seeds.items())
+                average = row.scores.average
+                held = f"seeds {_listed(average.seeds)}" if average else "no seed"
+                notes.append(f"{row.name}: seeds differ ({uneven}); the average is over {held}")
+        return notes
+
+
+def table_of(cells: Iterable[Mapping[str, Any]], grid: Mapping[str, Any]) -> Table:
+    """The table of all cells of a GLUE folder, models in the order in which they came to it."""
+    by_model: dict[str, dict[tuple[str, int], Scores]] = {weights: {} for weights in grid["checkpoints"]}
+    for cell in cells:
+        identity = cell["identity"]
+        by_model[identity["weights"]][identity["task"], identity["seed"]] = cell["scores"]
+    names = _names(grid["checkpoints"])
+    rows = [
+        Row(names[weights], model_scores(scores), weights, grid["checkpoints"][weights])
+        for weights, scores in by_model.items()
+        if scores
+    ]
+    return Table(rows, grid["protocol"])
+
+
+def write_table(out: Path, cells: Iterable[Mapping[str, Any]], grid: Mapping[str, Any]) -> Table:
+    """Write table.md, table.tex, table.csv and table.json into a GLUE folder."""
+    table = table_of(cells, grid)
+    write_text(out / "table.md", as_markdown(table))
+    write_text(out / "table.tex", as_latex(table))
+    write_text(out / "table.csv", as_csv(table))
+    write_text(out / "table.json", json.dumps(as_document(table), indent=2, ensure_ascii=False) + "\n")
+    return table
+
+
+def as_markdown(table: Table) -> str:
+    """A GitHub table, then the notes."""
+    head = ["model", "GLUE (std)", *(_heading(number) for number in table.numbers)]
+    lines = [head, ["---", *["---:"] * (len(head) - 1)]]
+    lines += [[row.name.replace("|", "\\|"), _average(row), *_means(row, table)] for row in table.rows]
+    text = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return text + "".join(f"\n{note}\n" for note in table.notes())
+
+
+def as_latex(table: Table) -> str:
+    r"""A booktabs tabular to \input; the notes are comments above it."""
+    head = ["", r"GLUE (std)", *(_heading(number) for number in table.numbers)]
+    body = "".join(
+        f"{' & '.join([_latex(row.name), _latex(_average(row)), *map(_latex, _means(row, table))])} \\\\\n"
+        for row in table.rows
+    )
+    return (
+        "".join(f"% {note}\n" for note in table.notes())
+        + f"\\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}\n\\toprule\n{' & '.join(head)} \\\\\n\\midrule\n"
+        + body
+        + "\\bottomrule\n\\end{tabular}\n"
+    )
+
+
+def as_csv(table: Table) -> str:
+    """One line a model; full precision, empty where there is no number."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["model", "weights", "glue", "glue_std", "numbers", "seeds", *table.numbers])
+    for row in table.rows:
+        average = row.scores.average
+        writer.writerow(
+            [
+                row.name,
+                row.weights,
+                "" if average is None else average.mean,
+                "" if average is None or average.standard_deviation is None else average.standard_deviation,
+                len(row.scores.averaged),
+                "" if average is None else " ".join(map(str, average.seeds)),
+                *(row.scores.numbers[number].mean if number in row.scores.numbers else "" for number in table.numbers),
+            ]
+        )
+    return file.getvalue()
+
+
+def as_document(table: Table) -> dict[str, Any]:
+    """The table for programs: shares of 1, every seed."""
+    return {
+        "protocol": dict(table.protocol),
+        "models": [
+            {
+                "name": row.name,
+                "weights": row.weights,
+                **{key: value for key, value in (row.facts or {}).items() if key not in ("name", "model")},
+                "glue": None if row.scores.average is None else _document(row.scores.average),
+                "averaged": list(row.scores.averaged),
+                "missing": list(row.scores.missing),
+                "numbers": {number: _document(summary) for number, summary in row.scores.numbers.items()},
+            }
+            for row in table.rows
+        ],
+        "notes": table.notes(),
+    }
+
+
+def _document(summary: Summary) -> dict[str, Any]:
+    return {
+        "mean": summary.mean,
+        "standard_deviation": summary.standard_deviation,
+        "seeds": {str(seed): value for seed, value in zip(summary.seeds, summary.values, strict=True)},
+    }
+
+
+def _names(checkpoints: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Names as given; models that share one also show the hash of their weights."""
+    names = [facts["name"] for facts in checkpoints.values()]
+    return {
+        weights: facts["name"] if names.count(facts["name"]) == 1 else f"{facts['name']} ({weights[:12]})"
+        for weights, facts in checkpoints.items()
+    }
+
+
+def _average(row: Row) -> str:
+    average = row.scores.average
+    if average is None:
+        return NONE
+    deviation = average.standard_deviation
+    return f"{100 * average.mean:.2f} ({NONE if deviation is None else f'{100 * deviation:.2f}'})"
+
+
+def _means(row: Row, table: Table) -> list[str]:
+    numbers = row.scores.numbers
+    return [f"{100 * numbers[number].mean:.2f}" if number in numbers else NONE for number in table.numbers]
+
+
+def _heading(number: str) -> str:
+    return HEADINGS.get(number, number)
+
+
+def _listed(seeds: Sequence[int]) -> str:
+    return ",".join(map(str, seeds))
+
+
+def _latex(text: str) -> str:
+    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", NONE: "--"}
+    special |= {character: f"\\{character}" for character in "&%$#_{}"}
+    return "".join(special.get(character, character) for character in text)
