@@ -1,0 +1,73 @@
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.train.glue.conftest import CheckpointFactory
+from train.glue.checkpoint import find_subject, load_config, load_tokenizer
+from train.glue.encode import batches_by_tokens, encode_task, groups_of_similar_length, padded
+from train.glue.read import read_task
+from train.glue.tasks import TASKS
+
+lengths = st.lists(st.integers(1, 40), min_size=1, max_size=7)
+
+
+def partitions(order: list[int], values: list[int], overhead: int) -> int:
+    """The least cost over every way to cut the ordered lengths, by trying them all."""
+    if not order:
+        return 0
+    return min(
+        cut * values[order[cut - 1]] + overhead + partitions(order[cut:], values, overhead)
+        for cut in range(1, len(order) + 1)
+    )
+
+
+@given(lengths, st.integers(0, 50))
+def test_groups_hold_every_example_once_and_cost_as_little_as_can_be(values: list[int], overhead: int) -> None:
+    groups = groups_of_similar_length(values, overhead)
+    assert sorted(np.concatenate(groups).tolist()) == list(range(len(values)))
+    cost = sum(len(group) * max(values[position] for position in group) + overhead for group in groups)
+    assert cost == partitions(sorted(range(len(values)), key=values.__getitem__), values, overhead)
+
+
+@given(lengths, st.integers(1, 100))
+def test_evaluation_batches_hold_every_row_once_and_keep_to_their_tokens(values: list[int], tokens: int) -> None:
+    batches = batches_by_tokens(np.array(values), tokens)
+    assert sorted(np.concatenate(batches).tolist()) == list(range(len(values)))
+    for batch in batches:
+        assert len(batch) == 1 or len(batch) * max(values[row] for row in batch) <= tokens
+
+
+@pytest.fixture
+def encoded(glue: Any, checkpoint: CheckpointFactory) -> Any:
+    subject = find_subject(checkpoint())
+    return encode_task(read_task(TASKS["rte"], glue), load_tokenizer(subject), load_config(subject), 13)
+
+
+def test_examples_are_those_of_the_checkpoints_tokenizer(encoded: Any, checkpoint: CheckpointFactory) -> None:
+    tokenizer = load_tokenizer(find_subject(checkpoint()))
+    split, text = encoded.train, encoded.data.train.text
+    for row in range(len(split)):
+        expected = tokenizer(text[0][row], text[1][row], truncation=True, max_length=13, return_token_type_ids=True)
+        part = slice(split.offsets[row], split.offsets[row + 1])
+        assert split.ids[part].tolist() == expected["input_ids"]
+        assert split.types[part].tolist() == expected["token_type_ids"]
+    assert split.lengths.max() == 13
+
+
+def test_a_batch_is_padded_to_its_longest_example(encoded: Any) -> None:
+    rows = np.arange(7)
+    batch = padded(encoded.train, rows, torch.device("cpu"))
+    lengths = encoded.train.lengths[rows]
+    assert batch["input_ids"].shape == (7, lengths.max())
+    assert batch["attention_mask"].sum(1).tolist() == lengths.tolist()
+    assert (batch["input_ids"][batch["attention_mask"] == 0] == 0).all()
+    assert batch["token_type_ids"].max() == 1
+
+
+def test_a_batch_of_one_length_has_no_attention_mask(encoded: Any) -> None:
+    rows = np.flatnonzero(encoded.train.lengths == 13)
+    assert "attention_mask" not in padded(encoded.train, rows, torch.device("cpu"))

@@ -1,0 +1,175 @@
+"""The checkpoints under test: found, identified by their weights, and given a fresh classification head."""
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from transformers.utils import logging
+
+import symbert  # noqa: F401 - tells transformers' Auto classes of its models
+from durable.errors import with_hint
+from durable.files import file_sha256
+from train.errors import TrainError
+
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
+# Keys of config.json that say who wrote it, not what the model computes.
+BOOKKEEPING = frozenset({"_name_or_path", "architectures", "auto_map", "dtype", "torch_dtype", "transformers_version"})
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A checkpoint whose GLUE scores are wanted."""
+
+    name: str
+    folder: Path
+    weights: str
+    """sha256 of the weights' file; of several files, of their hashes in name order."""
+    model: str
+    """sha256 of what else decides the scores: the configuration and the tokenizer."""
+
+    @property
+    def short(self) -> str:
+        """Twelve digits of the weights' hash: the name of the folder of its cells."""
+        return self.weights[:12]
+
+
+def find_subject(path: Path) -> Subject:
+    """A checkpoint folder, or the newest checkpoint of a run folder, ready to be fine-tuned.
+
+    Raises TrainError, naming the folder, if weights, configuration or tokenizer are missing.
+    """
+    if not path.is_dir():
+        raise TrainError(f"{path} does not exist, expected a checkpoint or run folder")
+    folder = newest_checkpoint(path) if (path / "checkpoints").is_dir() else path
+    weights = _weight_files(folder)
+    if not (folder / "config.json").is_file():
+        raise TrainError(f"{folder} holds no config.json, expected a model folder")
+    tokenizer = [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
+    if not tokenizer:
+        raise TrainError(f"{folder} holds no tokenizer, expected {' or '.join(TOKENIZER_FILES)}")
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    described = {key: value for key, value in config.items() if key not in BOOKKEEPING}
+    model = _sha256(json.dumps(described, sort_keys=True), file_sha256(tokenizer[0]))
+    hashes = [file_sha256(file) for file in weights]
+    return Subject(_name(path), folder, hashes[0] if len(hashes) == 1 else _sha256(*hashes), model)
+
+
+def newest_checkpoint(run: Path) -> Path:
+    """The newest checkpoint of a run folder that holds its weights. Raises TrainError if there is none."""
+    folders = sorted((run / "checkpoints").glob("step-*"), reverse=True)
+    for folder in folders:
+        if (folder / WEIGHTS).is_file() and (folder / "config.json").is_file():
+            return folder
+    raise with_hint(
+        TrainError(f"{run} holds no checkpoint with weights, expected {run}/checkpoints/step-…/{WEIGHTS}"),
+        "let `symbert pretrain` reach its first checkpoint",
+    )
+
+
+def _name(path: Path) -> str:
+    folder = path.resolve()
+    if folder.name.startswith("step-") and folder.parent.name == "checkpoints":
+        return f"{folder.parent.parent.name}/{folder.name}"
+    return folder.name
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    if (folder / WEIGHTS).is_file():
+        return [folder / WEIGHTS]
+    if (folder / INDEX).is_file():
+        names = sorted(set(json.loads((folder / INDEX).read_text("utf-8"))["weight_map"].values()))
+        if missing := [name for name in names if not (folder / name).is_file()]:
+            raise TrainError(f"{folder / missing[0]} is missing")
+        return [folder / name for name in names]
+    error = TrainError(f"{folder} holds no weights, expected {WEIGHTS}")
+    if (folder / "pytorch_model.bin").is_file():
+        with_hint(error, "pytorch_model.bin is a pickle: load it in transformers and save_pretrained it again")
+    raise error
+
+
+def _sha256(*texts: str) -> str:
+    return hashlib.sha256("".join(texts).encode()).hexdigest()
+
+
+def load_tokenizer(subject: Subject) -> Any:
+    """The checkpoint's own tokenizer. Raises TrainError if it knows more tokens than the model."""
+    tokenizer = AutoTokenizer.from_pretrained(subject.folder, local_files_only=True)
+    config = load_config(subject)
+    if len(tokenizer) > config.vocab_size:
+        raise TrainError(
+            f"{subject.folder}: the tokenizer has {len(tokenizer):,} tokens, the model {config.vocab_size:,}: "
+            "they do not belong together"
+        )
+    if tokenizer.pad_token_id is None:
+        raise TrainError(f"{subject.folder}: the tokenizer has no padding token")
+    return tokenizer
+
+
+def load_config(subject: Subject) -> Any:
+    """The checkpoint's configuration."""
+    return AutoConfig.from_pretrained(subject.folder, local_files_only=True)
+
+
+def load_classifier(subject: Subject, num_labels: int, seed: int) -> Any:
+    """The checkpoint under a new classification head, in float32 on the CPU.
+
+    The head is drawn from (seed, parameter name) alone: neither torch's global generator nor the kind of encoder
+    has a say. A pooler is kept where the checkpoint has one. Raises TrainError if the weights do not fit the
+    configuration.
+    """
+    try:
+        with _silent_loading():
+            model, report = AutoModelForSequenceClassification.from_pretrained(
+                subject.folder,
+                num_labels=num_labels,
+                dtype=torch.float32,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+                local_files_only=True,
+            )
+    except SafetensorError as error:
+        raise TrainError(f"{subject.folder / WEIGHTS} is damaged: {error}") from None
+    prefix = f"{model.base_model_prefix}."
+    misfits = {name: (found, wanted) for name, found, wanted in report["mismatched_keys"]}
+    for name in sorted({*report["missing_keys"], *misfits}):
+        if name.startswith(prefix) and not name.startswith(f"{prefix}pooler."):
+            found = f"has shape {tuple(misfits[name][0])}" if name in misfits else "is missing"
+            raise TrainError(f"{subject.folder}: the weight {name} {found}, which config.json does not fit")
+    _draw_head(model, {*report["missing_keys"], *misfits}, seed)
+    return model
+
+
+def _draw_head(model: Any, missing: set[str], seed: int) -> None:
+    prefix = f"{model.base_model_prefix}."
+    for name, parameter in model.named_parameters():
+        if name.startswith(prefix) and name not in missing:
+            continue
+        with torch.no_grad():
+            if parameter.dim() < 2:
+                parameter.zero_()
+                continue
+            digest = hashlib.blake2b(f"{seed} {name.removeprefix(prefix)}".encode(), digest_size=8).digest()
+            generator = torch.Generator().manual_seed(int.from_bytes(digest, "little", signed=True))
+            parameter.normal_(0.0, model.config.initializer_range, generator=generator)
+
+
+@contextlib.contextmanager
+def _silent_loading() -> Iterator[None]:
+    """No report of the weights that are new, which is what fine-tuning is about, and no bar for a second's work."""
+    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bar:
+            logging.enable_progress_bar()

@@ -1,0 +1,217 @@
+"""Fine-tuning one checkpoint on one task from one seed, and its predictions on the validation sets.
+
+Everything random is a function of its place: the head of (seed, name), the order of (seed, epoch), dropout of
+(seed, step, group). So a cell gives the same scores on the same machine whatever ran before it.
+"""
+
+import contextlib
+import hashlib
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import get_linear_schedule_with_warmup
+
+from train.errors import TrainError
+from train.glue.checkpoint import Subject, load_classifier
+from train.glue.encode import (
+    Encoded,
+    EncodedTask,
+    batches_by_tokens,
+    groups_of_similar_length,
+    padded,
+    with_used_tokens_only,
+)
+from train.glue.protocol import Protocol
+
+ORDER, DROPOUT = 1, 2
+"""What a random number is for: part of every key, so that no two uses share a stream."""
+CPU_OVERHEAD_TOKENS = 48
+"""What one more pass through the model costs on a CPU, in tokens; see benchmarks/glue.py."""
+EVALUATION_TOKENS = {"cpu": 4_096, "cuda": 65_536}
+"""Padded tokens of an evaluation batch."""
+
+Logits = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """What is left of a fine-tuned model: its outputs on the validation sets."""
+
+    logits: dict[str, Logits]
+    """By validation split; shape (examples, labels), labels 1 for a regression."""
+    training_loss: float
+    """Mean over the last epoch."""
+    training_seconds: float
+    evaluation_seconds: float
+
+    def sha256(self) -> str:
+        """Of all logits as little-endian float32, split by split."""
+        digest = hashlib.sha256()
+        for logits in self.logits.values():
+            digest.update(np.ascontiguousarray(logits, "<f4").tobytes())
+        return digest.hexdigest()
+
+
+class StoppedError(Exception):
+    """Fine-tuning was asked to stop; nothing of it is kept."""
+
+
+Step = Callable[[int], None]
+"""Called after each step with its number; raises StoppedError to end."""
+
+
+def steps_of(rows: int, protocol: Protocol) -> int:
+    """Optimizer steps of a training set of so many rows."""
+    return protocol.epochs * math.ceil(rows / protocol.batch_size)
+
+
+def finetune(
+    subject: Subject, task: EncodedTask, protocol: Protocol, seed: int, device: torch.device, on_step: Step
+) -> Finetuned:
+    """Fine-tune and predict. Raises TrainError if the loss is no number in the end."""
+    num_labels = len(task.data.task.classes) or 1
+    with _repeatable(device):
+        model = load_classifier(subject, num_labels, seed)
+        task = with_used_tokens_only(model, task)
+        model.to(device)
+        started = time.perf_counter()
+        loss = _train(model, task.train, protocol, seed, on_step)
+        trained = time.perf_counter()
+        validation = {name: split for name, split in task.splits.items() if name != "train"}
+        logits = {name: predict(model, split, protocol) for name, split in validation.items()}
+    if not (math.isfinite(loss) and all(np.isfinite(values).all() for values in logits.values())):
+        raise TrainError(
+            f"{subject.name}, {task.data.task.name}, seed {seed}: the training diverged, its loss is no number"
+        )
+    return Finetuned(logits, loss, trained - started, time.perf_counter() - trained)
+
+
+def _train(model: Any, split: Encoded, protocol: Protocol, seed: int, on_step: Step) -> float:
+    total = steps_of(len(split), protocol)
+    optimizer = torch.optim.AdamW(
+        parameter_groups(model, protocol.weight_decay),
+        lr=protocol.learning_rate,
+        betas=(protocol.adam_beta1, protocol.adam_beta2),
+        eps=protocol.adam_epsilon,
+        fused=True,
+    )
+    schedule = get_linear_schedule_with_warmup(optimizer, math.ceil(protocol.warmup_ratio * total), total)
+    model.train()
+    step = 0
+    for epoch in range(protocol.epochs):
+        loss = torch.zeros((), device=model.device)
+        for rows in epoch_batches(len(split), protocol.batch_size, seed, epoch):
+            loss += _backward(model, split, rows, protocol, (seed, step)) * len(rows)
+            nn.utils.clip_grad_norm_(model.parameters(), protocol.max_gradient_norm)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad(set_to_none=True)
+            step += 1
+            on_step(step)
+    return float(loss) / len(split)
+
+
+def epoch_batches(examples: int, batch_size: int, seed: int, epoch: int) -> list[npt.NDArray[np.int64]]:
+    """The batches of an epoch: a permutation drawn from (seed, epoch), cut; the last holds what is left."""
+    order = np.random.Generator(np.random.Philox(np.random.SeedSequence((ORDER, seed, epoch)))).permutation(examples)
+    return [order[first : first + batch_size] for first in range(0, examples, batch_size)]
+
+
+def _backward(
+    model: Any, split: Encoded, rows: npt.NDArray[np.int64], protocol: Protocol, place: tuple[int, int]
+) -> Tensor:
+    """Add the gradients of the batch's mean loss; returns that loss, detached."""
+    lengths = split.lengths[rows]
+    # On a GPU a batch of 16 is bound by kernel launches, not by padding.
+    on_cpu = model.device.type == "cpu"
+    groups = groups_of_similar_length(lengths.tolist(), CPU_OVERHEAD_TOKENS) if on_cpu else [np.arange(len(rows))]
+    total = torch.zeros((), device=model.device)
+    for number, group in enumerate(groups):
+        _seed_dropout(model.device, _key(DROPOUT, *place, number))
+        labels = torch.from_numpy(split.labels[rows[group]]).to(model.device, non_blocking=True)
+        logits = _logits(model, padded(split, rows[group], model.device), protocol)
+        if logits.shape[1] == 1:
+            loss = F.mse_loss(logits[:, 0], labels, reduction="sum") / len(rows)
+        else:
+            loss = F.cross_entropy(logits, labels, reduction="sum") / len(rows)
+        loss.backward()
+        total += loss.detach()
+    return total
+
+
+@torch.no_grad()
+def predict(model: Any, split: Encoded, protocol: Protocol) -> Logits:
+    """Logits of every example, without dropout; shape (examples, labels)."""
+    model.eval()
+    logits = np.empty((len(split), model.config.num_labels), np.float32)
+    for rows in batches_by_tokens(split.lengths, EVALUATION_TOKENS[model.device.type]):
+        logits[rows] = _logits(model, padded(split, rows, model.device), protocol).cpu().numpy()
+    return logits
+
+
+def _logits(model: Any, inputs: dict[str, Tensor], protocol: Protocol) -> Tensor:
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=protocol.precision == "bfloat16"):
+        return model(**inputs).logits.float()
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Biases and LayerNorm are not decayed."""
+    decayed: list[nn.Parameter] = []
+    exempt: list[nn.Parameter] = []
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            is_exempt = isinstance(module, nn.LayerNorm) or name == "bias"
+            (exempt if is_exempt else decayed).append(parameter)
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": exempt, "weight_decay": 0.0}]
+
+
+def _seed_dropout(device: torch.device, seed: int) -> None:
+    # torch.manual_seed would also queue a call for every device that is not in use, with a stack trace each time.
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+    else:
+        torch.default_generator.manual_seed(seed)
+
+
+def _key(*parts: int) -> int:
+    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little", signed=True)
+
+
+@contextlib.contextmanager
+def _repeatable(device: torch.device) -> Iterator[None]:
+    """One CPU thread, or deterministic kernels on a GPU; torch's own state is put back afterwards."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        on_gpu = device.type == "cuda"
+        kernels = _deterministic_kernels() if on_gpu else contextlib.nullcontext()
+        with kernels, torch.random.fork_rng(devices=[device] if on_gpu else []):
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextlib.contextmanager
+def _deterministic_kernels() -> Iterator[None]:
+    # cuBLAS reads it when it makes its first handle; without it deterministic matrix products are refused.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    fills: Any = torch.utils.deterministic
+    before = torch.are_deterministic_algorithms_enabled(), fills.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True)
+    # Filling every new tensor first finds bugs, and took 40 % of a small model's time.
+    fills.fill_uninitialized_memory = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        fills.fill_uninitialized_memory = before[1]
