@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from cli import env, params, prepare, pretrain, verify
+from cli import env, glue, params, prepare, pretrain, verify
 from cli.console import print_error, say
 from durable.signals import EXIT_DONE, EXIT_INTERRUPTED, EXIT_REFUSED, EXIT_USAGE
 
@@ -49,6 +49,7 @@ def symbert(
 app.command("prepare")(prepare.prepare)
 app.command("verify")(verify.verify)
 app.command("env")(env.env)
+app.command("glue")(glue.glue)
 app.command("params")(params.params)
 app.command("pretrain")(pretrain.pretrain)
 

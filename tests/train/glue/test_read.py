@@ -9,6 +9,7 @@ from train.glue.read import from_datasets, read_task
 from train.glue.tasks import TASKS
 
 PAIR = ["index", "sentence1", "sentence2", "label"]
+STSB = ["index", "genre", "filename", "year", "old", "source1", "source2", "sentence1", "sentence2", "score"]
 OFFICIAL_ROWS = {
     "cola": {"train": 8_551, "validation": 1_043},
     "sst2": {"train": 67_349, "validation": 872},
@@ -84,7 +85,7 @@ def test_qqp_rows_with_missing_fields_are_left_out_and_counted(tmp_path: Path) -
 
 
 def test_mnli_has_twelve_columns_in_training_and_sixteen_in_validation(tmp_path: Path) -> None:
-    first = "index promptID pairID genre s1_binary s2_binary s1_parse s2_parse sentence1 sentence2 label1".split()
+    first = ["index", "promptID", "pairID", "genre", *["parse"] * 4, "sentence1", "sentence2", "label1"]
     short = [[*first, "gold_label"], [*"01234567", "p", "h", "neutral", "contradiction"]]
     more = ["label2", "label3", "label4", "label5"]
     long = [[*first, *more, "gold_label"], [*"01234567", "p", "h", *["neutral"] * 5, "entailment"]]
@@ -98,8 +99,7 @@ def test_mnli_has_twelve_columns_in_training_and_sixteen_in_validation(tmp_path:
 
 
 def test_stsb_scores_are_numbers(tmp_path: Path) -> None:
-    header = "index genre filename year old_index source1 source2 sentence1 sentence2 score".split()
-    rows = [header, [*"0123456", "a", "b", "3.800"]]
+    rows = [STSB, [*"0123456", "a", "b", "3.800"]]
     write(tmp_path / "STS-B", {"train.tsv": rows, "dev.tsv": rows})
     labels = read_task(TASKS["stsb"], tmp_path).train.labels
     assert labels.dtype == np.float32
@@ -132,8 +132,7 @@ def test_a_faulty_file_is_an_error_that_names_file_and_line(
 
 @pytest.mark.parametrize("score", ["nan", "inf", "five", ""])
 def test_a_score_that_is_no_number_is_an_error(score: str, tmp_path: Path) -> None:
-    header = "index genre filename year old_index source1 source2 sentence1 sentence2 score".split()
-    rows = [header, [*"0123456", "a", "b", score]]
+    rows = [STSB, [*"0123456", "a", "b", score]]
     write(tmp_path / "STS-B", {"train.tsv": rows, "dev.tsv": rows})
     with pytest.raises(TrainError, match="line 2: `score` is .*, expected a number"):
         read_task(TASKS["stsb"], tmp_path)

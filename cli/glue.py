@@ -1,0 +1,74 @@
+"""`symbert glue`: fine-tune checkpoints on GLUE and write the table."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.console import AsJson, Quiet, print_json, progress, say
+
+
+def glue(
+    checkpoints: Annotated[
+        list[Path],
+        typer.Argument(metavar="CHECKPOINT...", help="Model folders; a run folder stands for its newest checkpoint."),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the cells and the table; the same again resumes.")],
+    data_dir: Annotated[
+        Path | None,
+        typer.Option("--data-dir", help="Official TSV files; without it nyu-mll/glue from the hub."),
+    ] = None,
+    tasks: Annotated[
+        str, typer.Option("--tasks", help="all, or some of cola,sst2,mrpc,stsb,qqp,mnli,qnli,rte,wnli.")
+    ] = "all",
+    seeds: Annotated[str, typer.Option("--seeds", metavar="N|1,2,3", help="N seeds from 1, or a list.")] = "5",
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change the protocol, as in learning_rate=2e-5."),
+    ] = None,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> int:
+    """Fine-tune checkpoints on GLUE under the protocol of Courtois et al. (2024) and write the table.
+
+    Finished cells are never trained again. Exit code 75: stopped by a signal, run the same command again.
+    """
+    chosen_seeds = _seeds(seeds)
+    from durable.signals import EXIT_DONE, StopRequest
+    from train.glue.grid import Request, run_grid
+    from train.glue.protocol import resolve_protocol
+    from train.glue.table import as_document, as_markdown
+    from train.glue.tasks import chosen_tasks
+
+    request = Request(
+        checkpoints=checkpoints,
+        out=out,
+        tasks=chosen_tasks(name.strip() for name in tasks.split(",")),
+        seeds=chosen_seeds,
+        protocol=resolve_protocol(assignments or ()),
+        data_dir=data_dir,
+        device=device,
+    )
+    with StopRequest() as stop, progress("glue", "steps", quiet=quiet) as show:
+        outcome = run_grid(request, progress=show, stop=stop)
+    if as_json:
+        counts = {"trained": outcome.trained, "found": outcome.found, "left": outcome.left}
+        print_json({**counts, **as_document(outcome.table)})
+    else:
+        print(as_markdown(outcome.table), end="")
+    if not quiet:
+        say(f"{outcome.trained} cells trained, {outcome.found} found, {outcome.left} left; table in {out}")
+    return stop.exit_code if outcome.left else EXIT_DONE
+
+
+def _seeds(text: str) -> list[int]:
+    """`3` is 1, 2, 3; `3,` is 3 alone; `1,4` is 1 and 4."""
+    numbers = [part.strip() for part in text.split(",") if part.strip()]
+    if not numbers or not all(part.isascii() and part.isdecimal() for part in numbers):
+        raise typer.BadParameter(f"{text} is neither a number of seeds nor a list such as 1,2,3", param_hint="--seeds")
+    if "," in text:
+        return list(dict.fromkeys(int(part) for part in numbers))
+    if int(text) < 1:
+        raise typer.BadParameter(f"{text}, expected at least one seed", param_hint="--seeds")
+    return list(range(1, int(text) + 1))

@@ -1,0 +1,95 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cli.main import run
+from tests.train.glue.conftest import CheckpointFactory, checkpoint, glue  # noqa: F401 - fixtures
+
+ROOT = Path(__file__).parents[2]
+
+
+def command(model: Path, data: Path, out: Path, *more: str) -> list[str]:
+    return [
+        "glue", str(model), "--data-dir", str(data), "--out", str(out), "--tasks", "cola,rte", "--seeds", "2",
+        "--set", "epochs=1", "--device", "cpu", "--quiet", *more,
+    ]  # fmt: skip
+
+
+def test_glue_prints_the_table_and_trains_nothing_the_second_time(
+    glue: Path,  # noqa: F811
+    checkpoint: CheckpointFactory,  # noqa: F811
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments = command(checkpoint(), glue, tmp_path / "out")
+    assert run(arguments) == 0
+    table = capsys.readouterr().out
+    assert table == (tmp_path / "out" / "table.md").read_text()
+    assert table.startswith("| model | GLUE (std) | mrpc | cola |")
+    assert run([*arguments, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["trained"], document["found"], document["left"]) == (0, 4, 0)
+    assert document["models"][0]["averaged"] == ["cola", "rte"]
+    assert run([*arguments, "--set", "learning_rate=0.1"]) == 1
+    assert "learning_rate: 1e-05 → 0.1" in capsys.readouterr().err
+
+
+def test_a_stopped_grid_exits_with_75_and_goes_on(
+    glue: Path,  # noqa: F811
+    checkpoint: CheckpointFactory,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    arguments = command(checkpoint(), glue, tmp_path / "out")
+    monkeypatch.setenv("SYMBERT_FAILPOINT", "cell.after-rename:2:term")
+    assert run(arguments) == 75
+    assert len(list(tmp_path.glob("out/cells/*/*.json"))) == 2
+    assert run(arguments) == 0
+    assert len(list(tmp_path.glob("out/cells/*/*.json"))) == 4
+
+
+@pytest.mark.slow
+def test_a_killed_grid_leaves_whole_cells_alone(
+    glue: Path,  # noqa: F811
+    checkpoint: CheckpointFactory,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    arguments = [sys.executable, "-m", "cli", *command(checkpoint(), glue, tmp_path / "out")]
+    environment = {**os.environ, "SYMBERT_FAILPOINT": "cell.before-rename:2:kill"}
+    killed = subprocess.run(arguments, cwd=ROOT, env=environment, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL
+    assert len(list(tmp_path.glob("out/cells/*/*.json"))) == 1
+    assert run(arguments[3:]) == 0
+    assert not list(tmp_path.rglob(".*.partial-*"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "error"),
+    [
+        (["--tasks", "colla"], 1, "error: `colla` is not a GLUE task"),
+        (["--seeds", "two"], 2, "error: invalid value for --seeds: two is neither a number of seeds nor a list"),
+        (["--seeds", "0"], 2, "error: invalid value for --seeds: 0, expected at least one seed"),
+        (["--device", "tpu"], 1, "error: device `tpu` is not known"),
+        (["--set", "learning_rat=1"], 1, "error: `learning_rat` is not a protocol key"),
+        (["--data-dir", "/nonexistent"], 1, "error: /nonexistent does not exist"),
+    ],
+)
+def test_bad_input_is_one_clear_line(
+    arguments: list[str],
+    code: int,
+    error: str,
+    glue: Path,  # noqa: F811
+    checkpoint: CheckpointFactory,  # noqa: F811
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(command(checkpoint(), glue, tmp_path / "out", *arguments)) == code
+    output = capsys.readouterr()
+    assert output.err.startswith(error)
+    assert output.out == ""
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,159 @@
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from durable.errors import DurableError
+from durable.locks import folder_lock
+from durable.signals import StopRequest
+from tests.train.glue.conftest import CheckpointFactory
+from train.errors import TrainError
+from train.glue.grid import Request, run_grid
+from train.glue.protocol import ASSUMPTIONS, Protocol, resolve_protocol
+from train.glue.tasks import TASKS
+
+
+@pytest.fixture
+def request_(glue: Path, checkpoint: CheckpointFactory, tmp_path: Path) -> Request:
+    return Request(
+        checkpoints=[checkpoint()],
+        out=tmp_path / "out",
+        tasks=[TASKS["cola"], TASKS["rte"]],
+        seeds=[1, 2],
+        protocol=Protocol(epochs=1),
+        data_dir=glue,
+        device="cpu",
+    )
+
+
+def cells(out: Path) -> dict[str, bytes]:
+    return {f"{path.parent.name}/{path.name}": path.read_bytes() for path in sorted(out.glob("cells/*/*"))}
+
+
+def scores(content: bytes) -> tuple[object, ...]:
+    cell = json.loads(content)
+    return cell["scores"], cell["predictions"], cell["predictions_sha256"], cell["identity"]
+
+
+def test_every_cell_is_trained_once_and_found_the_second_time(request_: Request) -> None:
+    outcome = run_grid(request_)
+    assert (outcome.trained, outcome.found, outcome.left) == (4, 0, 0)
+    before = cells(request_.out)
+    assert {name.partition("/")[2] for name in before} == {"cola-1.json", "cola-2.json", "rte-1.json", "rte-2.json"}
+    outcome = run_grid(request_)
+    assert (outcome.trained, outcome.found) == (0, 4)
+    assert cells(request_.out) == before
+
+
+def test_a_deleted_cell_alone_is_trained_again_with_the_same_scores(request_: Request) -> None:
+    run_grid(request_)
+    before = cells(request_.out)
+    name = next(name for name in before if name.endswith("rte-2.json"))
+    (request_.out / "cells" / name).unlink()
+    assert run_grid(request_).trained == 1
+    after = cells(request_.out)
+    assert scores(after[name]) == scores(before[name])
+    assert all(after[other] == before[other] for other in before if other != name)
+
+
+def test_models_seeds_and_tasks_may_be_added_to_a_folder(request_: Request, checkpoint: CheckpointFactory) -> None:
+    run_grid(replace(request_, tasks=[TASKS["cola"]], seeds=[1]))
+    more = replace(request_, checkpoints=[checkpoint("symmetric"), checkpoint("pairwise")])
+    outcome = run_grid(more)
+    assert (outcome.trained, outcome.found) == (7, 1)
+    assert [row.name for row in outcome.table.rows] == ["pairwise", "symmetric"]
+    assert run_grid(replace(request_, seeds=[2], tasks=[TASKS["rte"]])).table == outcome.table
+
+
+def test_another_protocol_is_refused_with_the_difference_and_nothing_changes(request_: Request) -> None:
+    run_grid(request_)
+    before = {path: path.read_bytes() for path in request_.out.rglob("[!.]*") if path.is_file()}
+    other = replace(request_, protocol=Protocol(epochs=1, learning_rate=2e-5))
+    with pytest.raises(TrainError, match=r"was made otherwise: learning_rate: 1e-05 → 2e-05") as caught:
+        run_grid(other)
+    assert "another --out" in caught.value.__notes__[0]
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_other_data_under_the_same_name_is_refused(request_: Request, tmp_path: Path) -> None:
+    run_grid(replace(request_, tasks=[TASKS["cola"]]))
+    for file in ("train.tsv", "dev.tsv"):
+        (tmp_path / "data" / "CoLA").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "data" / "CoLA" / file).write_text("gj04\t1\t\ta dog sees\n")
+    with pytest.raises(TrainError, match=r"was made otherwise: cola\.data: "):
+        run_grid(replace(request_, tasks=[TASKS["cola"]], data_dir=tmp_path / "data"))
+
+
+def test_a_stop_request_keeps_what_is_finished_and_leaves_the_rest(request_: Request) -> None:
+    with StopRequest() as stop:
+        seen: list[str] = []
+
+        def stop_in_the_third_cell(_done: float, _total: float | None, facts: Mapping[str, float | str]) -> None:
+            seen.append(str(facts["cell"]))
+            if len(set(seen)) == 3:
+                stop._receive(15, None)
+
+        outcome = run_grid(request_, progress=stop_in_the_third_cell, stop=stop)
+    assert (outcome.trained, outcome.left) == (2, 2)
+    assert len(cells(request_.out)) == 2
+    assert (request_.out / "table.md").is_file()
+    assert run_grid(request_).trained == 2
+
+
+def test_the_record_holds_the_protocol_and_every_assumption(request_: Request) -> None:
+    run_grid(replace(request_, protocol=resolve_protocol(["epochs=1"])))
+    record = json.loads((request_.out / "grid.json").read_text())
+    assert record["protocol"] == {**Protocol().model_dump(), "epochs": 1}
+    assert record["assumptions"] == ASSUMPTIONS
+    assert record["tasks"]["cola"]["rows"] == {"train": 40, "validation": 18}
+    (facts,) = record["checkpoints"].values()
+    assert facts["operator"] == "pairwise"
+    assert facts["max_length"] == 32  # the model has no more positions
+
+
+def test_a_folder_in_use_by_another_run_is_refused(request_: Request) -> None:
+    with folder_lock(request_.out), pytest.raises(DurableError, match="is in use by process"):
+        run_grid(request_)
+
+
+def test_a_folder_of_other_things_is_refused_and_left_alone(request_: Request) -> None:
+    request_.out.mkdir()
+    (request_.out / "thesis.tex").write_text("x")
+    with pytest.raises(TrainError, match=r"holds other things \(thesis\.tex\)"):
+        run_grid(request_)
+    assert [path.name for path in request_.out.iterdir()] == ["thesis.tex"]
+    with pytest.raises(TrainError, match="is a file, expected a folder"):
+        run_grid(replace(request_, out=request_.out / "thesis.tex"))
+
+
+def test_bad_input_is_found_before_anything_is_written(request_: Request, tmp_path: Path) -> None:
+    with pytest.raises(TrainError, match="MRPC does not exist"):
+        run_grid(replace(request_, tasks=[TASKS["cola"], TASKS["mrpc"]]))
+    with pytest.raises(TrainError, match="nowhere does not exist"):
+        run_grid(replace(request_, checkpoints=[tmp_path / "nowhere"]))
+    assert not request_.out.exists()
+
+
+def test_a_damaged_cell_is_an_error_that_names_it(request_: Request) -> None:
+    run_grid(request_)
+    path = next(request_.out.glob("cells/*/rte-1.json"))
+    path.write_text("{")
+    with pytest.raises(TrainError, match=r"rte-1\.json is damaged") as caught:
+        run_grid(request_)
+    assert "delete it" in caught.value.__notes__[0]
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("learning_rat=1", "`learning_rat` is not a protocol key"),
+        ("epochs=0", "`epochs` = 0: should be greater than 0"),
+        ("epochs=many", "`epochs` = 'many': should be a valid integer"),
+        ("precision=float16", "`precision` = 'float16': should be 'float32' or 'bfloat16'"),
+    ],
+)
+def test_a_wrong_protocol_setting_is_an_error(assignment: str, message: str) -> None:
+    with pytest.raises(DurableError, match=message):
+        resolve_protocol([assignment])
