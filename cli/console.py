@@ -91,18 +91,18 @@ def _lines(description: str, unit: str) -> ProgressCallback:
 
 def _amount(done: float, total: float | None, unit: str, seconds: float) -> str:
     rate = done / seconds if seconds > 0 else 0.0
-    of = f" of {_number(total, unit)}" if total is not None else ""
-    return f"{_number(done, unit)}{of} {unit}, {_number(rate, unit)} {unit}/s"
+    of = f" of {_quantity(total, unit)}" if total is not None else ""
+    return f"{_quantity(done, unit)}{of}, {_quantity(rate, unit)}/s"
 
 
-def _number(value: float, unit: str) -> str:
+def _quantity(value: float, unit: str) -> str:
     if unit != "B":
-        return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.2g}"
+        return f"{value:,.0f} {unit}" if value >= 100 or value == int(value) else f"{value:.2g} {unit}"
     for prefix in ("", "k", "M", "G"):
         if value < 1000:
-            return f"{value:.3g} {prefix}".rstrip()
+            return f"{value:.3g} {prefix}B"
         value /= 1000
-    return f"{value:.3g} T"
+    return f"{value:.3g} TB"
 
 
 def _facts(facts: Mapping[str, float | str]) -> str:

@@ -1,0 +1,40 @@
+import pytest
+
+from cli import console
+
+
+@pytest.mark.parametrize(
+    ("done", "total", "unit", "expected"),
+    [
+        (8_850_000, 33_000_000, "B", "bytes: 8.85 MB of 33 MB, 885 kB/s, 27 s left loss 2.346"),
+        (250, 1000, "steps", "bytes: 250 steps of 1,000 steps, 25 steps/s, 30 s left loss 2.346"),
+        (3, None, "cells", "bytes: 3 cells, 0.3 cells/s loss 2.346"),
+    ],
+)
+def test_without_a_terminal_progress_is_a_plain_line_every_ten_seconds(
+    done: float,
+    total: float | None,
+    unit: str,
+    expected: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(console.time, "monotonic", lambda: now)
+    with console.progress("bytes", unit) as show:
+        now = 5.0
+        show(done / 2, total, {})
+        now = 10.0
+        show(done, total, {"loss": 2.3456})
+        now = 15.0
+        show(done, total, {})
+    assert capsys.readouterr().err == expected + "\n"
+
+
+def test_quiet_progress_shows_nothing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    now = 0.0
+    monkeypatch.setattr(console.time, "monotonic", lambda: now)
+    with console.progress("bytes", "B", quiet=True) as show:
+        now = 60.0
+        show(1, 2, {})
+    assert capsys.readouterr().err == ""
