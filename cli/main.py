@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from cli import env, glue, params, prepare, pretrain, tokenizer, verify
+from cli import demo, env, glue, params, prepare, pretrain, tokenizer, verify
 from cli.console import print_error, say
 from durable.signals import EXIT_DONE, EXIT_INTERRUPTED, EXIT_REFUSED, EXIT_USAGE
 
@@ -46,6 +46,7 @@ def symbert(
     """From the OSCAR web corpus to a GLUE table, for BERT models that differ only in their attention operator."""
 
 
+app.command("demo")(demo.demo)
 app.command("prepare")(prepare.prepare)
 app.command("verify")(verify.verify)
 app.command("env")(env.env)
