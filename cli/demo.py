@@ -20,6 +20,7 @@ class Scale:
     texts: int | None = None
     vocabulary_size: int = 2_048
     validation_samples: int = 150
+    validation_share: float = 0.1
     max_steps: int | None = None
     """None: as the recipe says."""
     train_sentences: int = 600
@@ -75,8 +76,9 @@ def run_demo(out: Path, scale: Scale, chain: Chain, *, quiet: bool) -> dict[str,
 def _prepare_options(out: Path, scale: Scale) -> list[str]:
     from cli.demo_corpus import CATEGORY
 
+    samples, share = str(scale.validation_samples), str(scale.validation_share)
     return [
-        "--sequence-length", "64", "--validation-samples", str(scale.validation_samples), "--validation-share", "0.1",
+        "--sequence-length", "64", "--validation-samples", samples, "--validation-share", share,
         "--blocklists", str(out / "blocklists"), "--drop-categories", CATEGORY, "--missing-harmful-pp", "keep",
     ]  # fmt: skip
 

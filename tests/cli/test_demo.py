@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 from cli.chain import Chain
 from cli.demo import Scale, run_demo
@@ -103,9 +104,7 @@ def test_a_folder_of_other_things_is_left_alone(tmp_path: Path, capsys: pytest.C
 def test_a_command_that_is_refused_ends_the_chain_with_its_code(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    import typer
-
     with pytest.raises(typer.Exit) as ended:
-        Chain(quiet=True).run("verify", str(tmp_path / "nothing"))
+        Chain(quiet=True).run("prepare", str(tmp_path / "nothing"), "--out", str(tmp_path / "out"))
     assert ended.value.exit_code == 1
     assert "error: " in capfd.readouterr().err

@@ -31,7 +31,7 @@ def texts() -> list[Text]:
 
 def test_running_text_is_kept_and_the_rest_left_out() -> None:
     assert list(paragraphs_of(DOCUMENTATION)) == [
-        "Parse arguments argparse.Namespace into an object, and return that object together with whatever was left over.",
+        "Parse arguments argparse.Namespace into an object, and return that object with whatever was left over.",
         "A paragraph that stands further in than the others is as good as any other, and is kept whole.",
     ]
 
