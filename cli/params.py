@@ -18,23 +18,28 @@ Operators = Annotated[
 
 
 def params(size: Sizes = None, operator: Operators = None, as_json: AsJson = False) -> None:
-    """Print the parameters of the masked language model for each size and attention operator.
+    """Print the parameters of the masked language model for each size and attention operator, and of HybridBERT.
 
-    Every number is counted on a model built on the meta device; tied parameters count once.
+    Every number is counted on a model built on the meta device; tied parameters count once. HybridBERT's models are
+    left out where a size or an operator is asked for.
     """
-    from symbert import OPERATORS, SIZES, SymbertConfig, count_parameters
+    from symbert import HYBRID_MODELS, OPERATORS, SIZES, SymbertConfig, count_parameters
 
     operators = operator or list(OPERATORS)
+    hybrid = {} if size or operator else HYBRID_MODELS
     counts = {
         one_size: {
             name: count_parameters(SymbertConfig.of_size(one_size, attention_operator=name)) for name in operators
         }
         for one_size in size or SIZES
     }
+    hybrid_counts = {name: count_parameters(SymbertConfig(**fields)) for name, fields in hybrid.items()}
     if as_json:
-        print_json(counts)
+        print_json({**counts, **({"hybrid": hybrid_counts} if hybrid else {})})
     else:
         print(table(counts))
+        for name, count in hybrid_counts.items():
+            print(f"{name:<10}{count:>13,}")
 
 
 def table(counts: dict[str, dict[str, int]]) -> str:

@@ -13,8 +13,8 @@ from transformers import (
     AutoModelForTokenClassification,
 )
 
-from .attention import OPERATORS, Operator, SelfAttention
-from .configuration_symbert import PAIRWISE_INITS, SIZES, SymbertConfig
+from .attention import OPERATORS, DotProduct, SelfAttention
+from .configuration_symbert import HYBRID_MODELS, PAIRWISE_INITS, SIZES, SymbertConfig
 from .errors import SymbertError
 from .modeling_symbert import (
     SymbertForMaskedLM,
@@ -27,10 +27,11 @@ from .modeling_symbert import (
 )
 
 __all__ = [
+    "HYBRID_MODELS",
     "OPERATORS",
     "PAIRWISE_INITS",
     "SIZES",
-    "Operator",
+    "DotProduct",
     "SelfAttention",
     "SymbertConfig",
     "SymbertError",

@@ -1,14 +1,15 @@
 """Self-attention whose compatibility function is one of several operators.
 
-An operator turns hidden states into the query and key whose dot products score every pair of tokens, and into the
-values. Everything after the scores is shared, so one fused kernel serves them all. All four are exact
-re-parametrisations of BERT's attention: a trained model of any of them folds into a stock BERT.
+A dot-product operator turns hidden states into the query and key whose products score every pair of tokens, and into
+the values. Everything after the scores is shared, so one fused kernel serves them all. They are exact
+re-parametrisations of BERT's attention: a trained model of any of them folds into a stock BERT. Additive attention
+scores single tokens, not pairs, and is another way for positions to exchange what they hold.
 
 Shape suffixes: B batch, L query position, M key position, D hidden size, H head, K head size, P chosen position.
 """
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from torch.nn import functional as F
 from transformers import initialization as init
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from .errors import unknown_name
+from .errors import SymbertError, unknown_name
 
 if TYPE_CHECKING:
     from .configuration_symbert import SymbertConfig
@@ -33,6 +34,16 @@ def linear(config: "SymbertConfig") -> nn.Linear:
     return nn.Linear(config.hidden_size, config.hidden_size)
 
 
+class AttentionMask(NamedTuple):
+    """What may be seen: in the form of the kernel in use (see transformers.masking_utils), and as booleans (B, M)."""
+
+    kernel: Tensor | None
+    visible: Tensor | None
+
+
+NOTHING_HIDDEN = AttentionMask(None, None)
+
+
 class SelfAttention(nn.Module, ABC):
     """One layer's exchange between positions: hidden states in, a context of the same shape out."""
 
@@ -42,10 +53,11 @@ class SelfAttention(nn.Module, ABC):
         self.layer_idx = layer_index
         self.num_heads = config.num_attention_heads
         self.head_size = config.hidden_size // config.num_attention_heads
+        self.scaling = config.attention_logit_gain * self.head_size**-0.5
 
     @abstractmethod
     def forward(
-        self, hidden_BLD: Tensor, attention_mask: Tensor | None = None, output_attentions: bool = False
+        self, hidden_BLD: Tensor, mask: AttentionMask = NOTHING_HIDDEN, output_attentions: bool = False
     ) -> tuple[Tensor, Tensor | None]:
         """Return context_BLD and, only if they are asked for, the probabilities_BHLM."""
 
@@ -56,7 +68,7 @@ class SelfAttention(nn.Module, ABC):
         """
 
 
-class Operator(SelfAttention):
+class DotProduct(SelfAttention):
     """Attention by dot products: softmax(gain * Q K^T / sqrt(K)) V for the Q, K and V of a subclass.
 
     The kernel is the one that the configuration names in transformers' attention interface, sdpa by default. The
@@ -66,28 +78,24 @@ class Operator(SelfAttention):
     # transformers' kernels take an attention without this attribute for a decoder's.
     is_causal = False
 
-    def __init__(self, config: "SymbertConfig", layer_index: int = 0) -> None:
-        super().__init__(config, layer_index)
-        self.scaling = config.attention_logit_gain * self.head_size**-0.5
-
     @abstractmethod
     def project(self, hidden_BLD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return query_BHLK, key_BHLK and value_BHLK."""
 
     def forward(
-        self, hidden_BLD: Tensor, attention_mask: Tensor | None = None, output_attentions: bool = False
+        self, hidden_BLD: Tensor, mask: AttentionMask = NOTHING_HIDDEN, output_attentions: bool = False
     ) -> tuple[Tensor, Tensor | None]:
         kernel = eager_attention
         if not output_attentions:
             kernel = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention)
         dropout = self.config.attention_probs_dropout_prob if self.training else 0.0
         context_BLHK, probabilities_BHLM = kernel(
-            self, *self.project(hidden_BLD), attention_mask, dropout=dropout, scaling=self.scaling
+            self, *self.project(hidden_BLD), mask.kernel, dropout=dropout, scaling=self.scaling
         )
         return context_BLHK.flatten(2), probabilities_BHLM if output_attentions else None
 
 
-class Original(Operator):
+class Original(DotProduct):
     """S = Q K^T / sqrt(K) with separate projections (Vaswani et al., 2017, eq. 1), as in BERT."""
 
     def __init__(self, config: "SymbertConfig", layer_index: int = 0) -> None:
@@ -102,7 +110,7 @@ class Original(Operator):
         return query_BHLK, key_BHLK, split_heads(self.value(hidden_BLD), self.num_heads)
 
 
-class Symmetric(Operator):
+class Symmetric(DotProduct):
     """S = Q Q^T / sqrt(K): no key projection, so S equals its transpose (Courtois et al., 2024, Table 1)."""
 
     def __init__(self, config: "SymbertConfig", layer_index: int = 0) -> None:
@@ -115,7 +123,7 @@ class Symmetric(Operator):
         return query_BHLK, query_BHLK, split_heads(self.value(hidden_BLD), self.num_heads)
 
 
-class Pairwise(Operator):
+class Pairwise(DotProduct):
     """S = Q U Q^T / sqrt(K) with a free matrix U per head and layer (Courtois et al., 2024, Table 1).
 
     U is the parameter `pairwise` of shape (H, K, K); it has no bias and need not be symmetric. The kernel is given
@@ -144,7 +152,7 @@ class Pairwise(Operator):
         return query_BHLK, key_BHLK, split_heads(self.value(hidden_BLD), self.num_heads)
 
 
-class Shared(Operator):
+class Shared(DotProduct):
     """Q, K and V are one projection, rescaled by three diagonals (Kowsher et al., 2024, section 3).
 
     S = x W + b, Q = S D_q, K = S D_k, V = S D_v; the diagonals `query_scale`, `key_scale` and `value_scale` are
@@ -169,11 +177,57 @@ class Shared(Operator):
         return query_BHLK, key_BHLK, split_heads(shared_BLD * self.value_scale, self.num_heads)
 
 
+class Additive(SelfAttention):
+    """Additive attention as in Fastformer (Wu et al., 2021, section 3.2), whose cost grows with L and not with L^2.
+
+    alpha_i = softmax_i((W_a q_i + b_a) / sqrt(K)), one weight per head; global query = sum_i alpha_i q_i;
+    p_i = global query * k_i; beta from p with W_b, b_b of its own; global key = sum_i beta_i p_i;
+    u_i = global key * v_i; context_i = W_r u_i + b_r + q_i.
+
+    Srinivasagan & Ostermann (2024) name additive attention and give no formula: that theirs is Fastformer's,
+    with values of its own where Fastformer uses the queries again, is our reading. There are no probabilities of
+    pairs to return, and no dropout on alpha and beta. Hidden positions are left out of both softmaxes.
+    """
+
+    def __init__(self, config: "SymbertConfig", layer_index: int = 0) -> None:
+        super().__init__(config, layer_index)
+        self.query = linear(config)
+        self.key = linear(config)
+        self.value = linear(config)
+        self.query_score = nn.Linear(config.hidden_size, self.num_heads)
+        self.key_score = nn.Linear(config.hidden_size, self.num_heads)
+        self.transform = linear(config)
+
+    def forward(
+        self,
+        hidden_BLD: Tensor,
+        mask: AttentionMask = NOTHING_HIDDEN,
+        output_attentions: bool = False,  # noqa: ARG002  there are none
+    ) -> tuple[Tensor, Tensor | None]:
+        if mask.kernel is not None and mask.visible is None:
+            raise SymbertError("additive attention sees no pairs of tokens; expected an attention mask of shape (B, L)")
+        query_BLD = self.query(hidden_BLD)
+        global_query_B1D = self._pool(query_BLD, self.query_score(query_BLD), mask.visible)
+        key_BLD = self.key(hidden_BLD) * global_query_B1D
+        global_key_B1D = self._pool(key_BLD, self.key_score(key_BLD), mask.visible)
+        return self.transform(self.value(hidden_BLD) * global_key_B1D) + query_BLD, None
+
+    def _pool(self, states_BLD: Tensor, scores_BLH: Tensor, visible_BL: Tensor | None) -> Tensor:
+        """The mean of the visible positions' states, weighted head by head with the softmax of their scores."""
+        scores_BLH = scores_BLH * self.scaling
+        if visible_BL is not None:
+            scores_BLH = scores_BLH.masked_fill(~visible_BL[:, :, None], torch.finfo(scores_BLH.dtype).min)
+        weights_BHL = scores_BLH.softmax(1).transpose(1, 2)
+        pooled_BHK = (weights_BHL[:, :, None, :] @ split_heads(states_BLD, self.num_heads)).squeeze(2)
+        return pooled_BHK.flatten(1)[:, None, :]
+
+
 OPERATORS: dict[str, type[SelfAttention]] = {
     "original": Original,
     "symmetric": Symmetric,
     "pairwise": Pairwise,
     "shared": Shared,
+    "additive": Additive,
 }
 
 

@@ -1,4 +1,4 @@
-"""SymbertConfig: BERT's shape, and which attention operator each layer has."""
+"""SymbertConfig: BERT's shape, the attention operator of each layer, and the parts around it."""
 
 from dataclasses import field, fields
 from typing import Any
@@ -10,6 +10,8 @@ from .attention import find_operator
 from .errors import SymbertError, unknown_field, unknown_name
 
 PAIRWISE_INITS = ("normal", "scaled", "identity")
+NORM_PLACEMENTS = ("post", "pre", "sub")
+POSITION_EMBEDDINGS = ("learned", "sinusoidal")
 # Courtois et al. (2024), section 4.1; base is bert-base-uncased.
 SIZES: dict[str, dict[str, int]] = {
     "small": {
@@ -24,6 +26,17 @@ SIZES: dict[str, dict[str, int]] = {
         "hidden_size": 768,
         "intermediate_size": 3072,
     },
+}
+# Srinivasagan & Ostermann (2024), with the settings of the published models' cards (hub user gokuls). That v1 begins
+# with additive attention, that the normalisation is Sub-LN, and that values are separate is our reading.
+HYBRID: dict[str, Any] = {
+    "type_vocab_size": 0, "position_embedding": "sinusoidal", "norm_placement": "sub", "hidden_act": "relu",
+    "feed_forward_bias": False, "hidden_dropout_prob": 0.05, "attention_probs_dropout_prob": 0.05,
+}  # fmt: skip
+HYBRID_MODELS: dict[str, dict[str, Any]] = {
+    "hbert-v1": {**HYBRID, "attention_operator": ["additive", "original"] * 6},
+    "hbert-v2": {**HYBRID, "attention_operator": ["original"] * 2 + ["additive"] * 8 + ["original"] * 2},
+    "addbert": {**HYBRID, "attention_operator": "additive"},
 }
 # Written to config.json, so that every head of a checkpoint loads where this package is not installed.
 AUTO_MAP = {
@@ -46,10 +59,17 @@ PASSED_BY_TRANSFORMERS = frozenset(
 class SymbertConfig(PreTrainedConfig):
     """The shape of a model and the attention operator of each of its layers.
 
-    Fields have BertConfig's names, meanings and defaults. Its own are `attention_operator`, one name for all layers
-    or a list (or comma-separated string) with one name per layer; `pairwise_init`, what the pairwise operator's
-    matrices start from (normal, scaled or identity); and `attention_logit_gain`, which multiplies every dot-product
-    score: sqrt(head size) gives the original operator the scale that pairwise has at its first step.
+    Fields have BertConfig's names, meanings and defaults. Its own are
+
+    - `attention_operator`: one name for all layers, or a list (or comma-separated string) with one name per layer;
+    - `pairwise_init`: what the pairwise operator's matrices start from (normal, scaled or identity);
+    - `attention_logit_gain`: a factor of every attention score; sqrt(head size) gives the original operator the scale
+      that pairwise has at its first step;
+    - `norm_placement`: LayerNorm after each residual sum (post, as in BERT), before each sub-layer and once at the end
+      (pre; Xiong et al., 2020), or before each sub-layer and before its output projection (sub; Wang et al., 2022);
+    - `feed_forward_bias`: whether the two feed-forward projections have biases;
+    - `position_embedding`: learned, or sinusoidal (fixed; Vaswani et al., 2017, section 3.5);
+    - `type_vocab_size` may be 0: no token type embeddings, and token types are ignored, as in DistilBERT.
 
     Raises SymbertError for an unknown field, operator or initialisation, and for sizes that do not fit together.
     transformers accepts unknown fields in silence; here a misspelt field would train another model.
@@ -75,6 +95,9 @@ class SymbertConfig(PreTrainedConfig):
     attention_operator: str | list[str] = "original"
     pairwise_init: str = "normal"
     attention_logit_gain: float = 1.0
+    norm_placement: str = "post"
+    feed_forward_bias: bool = True
+    position_embedding: str = "learned"
     auto_map: dict[str, str] = field(default_factory=AUTO_MAP.copy)
 
     def __post_init__(self, **others: Any) -> None:
@@ -83,12 +106,7 @@ class SymbertConfig(PreTrainedConfig):
         if isinstance(self.attention_operator, str) and "," in self.attention_operator:
             self.attention_operator = [name.strip() for name in self.attention_operator.split(",")]
         self._validate_sizes()
-        if self.pairwise_init not in PAIRWISE_INITS:
-            raise unknown_name("a `pairwise_init`", self.pairwise_init, list(PAIRWISE_INITS))
-        if self.hidden_act not in ACT2FN:
-            raise unknown_name("an activation", self.hidden_act, list(ACT2FN))
-        for name in self.layer_operators:
-            find_operator(name)
+        self._validate_names()
 
     @classmethod
     def of_size(cls, size: str, **others: Any) -> "SymbertConfig":
@@ -114,13 +132,26 @@ class SymbertConfig(PreTrainedConfig):
             "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
             "max_position_embeddings", "type_vocab_size",
         ):  # fmt: skip
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise SymbertError(f"`{name}` is {value!r}; expected a positive integer")
+            value, least = getattr(self, name), 0 if name == "type_vocab_size" else 1
+            if not isinstance(value, int) or value < least:
+                raise SymbertError(f"`{name}` is {value!r}; expected an integer of at least {least}")
         if self.hidden_size % self.num_attention_heads:
             raise SymbertError(
                 f"`hidden_size` is {self.hidden_size}; expected a multiple of the {self.num_attention_heads} heads"
             )
+
+    def _validate_names(self) -> None:
+        for field_name, known in (
+            ("pairwise_init", PAIRWISE_INITS),
+            ("norm_placement", NORM_PLACEMENTS),
+            ("position_embedding", POSITION_EMBEDDINGS),
+        ):
+            if getattr(self, field_name) not in known:
+                raise unknown_name(f"a `{field_name}`", getattr(self, field_name), list(known))
+        if self.hidden_act not in ACT2FN:
+            raise unknown_name("an activation", self.hidden_act, list(ACT2FN))
+        for name in self.layer_operators:
+            find_operator(name)
 
 
 def _refuse_unknown(others: dict[str, Any], known: list[str]) -> None:

@@ -22,10 +22,10 @@ from transformers.modeling_outputs import (
 )
 from transformers.utils.generic import can_return_tuple
 
-from .attention import SelfAttention
+from .attention import NOTHING_HIDDEN, AttentionMask, SelfAttention
 from .configuration_symbert import SymbertConfig
 from .errors import SymbertError
-from .layers import Embeddings, Encoder, MaskedLMHead, Pooler, PredictionHead
+from .layers import FINAL, Embeddings, Encoder, MaskedLMHead, Pooler, PredictionHead, SinusoidalPositions, norm
 
 
 class SymbertPreTrainedModel(PreTrainedModel):
@@ -42,9 +42,9 @@ class SymbertPreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """BERT's initialisation (normal of `initializer_range`, biases 0, norms 1); each operator sets its own."""
+        """BERT's initialisation (normal of `initializer_range`, biases 0, norms 1), and what single parts add."""
         super()._init_weights(module)
-        if isinstance(module, SelfAttention):
+        if isinstance(module, SelfAttention | SinusoidalPositions):
             module.initialise()
         elif isinstance(module, PredictionHead):
             init.zeros_(module.bias)
@@ -57,6 +57,7 @@ class SymbertModel(SymbertPreTrainedModel):
         super().__init__(config)
         self.embeddings = Embeddings(config)
         self.encoder = Encoder(config)
+        self.LayerNorm = norm(config, FINAL)
         self.pooler = Pooler(config) if add_pooling_layer else None
         self.post_init()
 
@@ -88,24 +89,28 @@ class SymbertModel(SymbertPreTrainedModel):
             raise SymbertError("expected either `input_ids` or `inputs_embeds`")
         words_BLD = self.embeddings.word_embeddings(input_ids) if inputs_embeds is None else inputs_embeds
         hidden_BLD = self.embeddings(words_BLD, token_type_ids, position_ids)
-        if attention_mask is not None:
-            attention_mask = create_bidirectional_mask(
-                config=self.config, inputs_embeds=hidden_BLD, attention_mask=attention_mask
-            )
         if output_attentions is None:
             output_attentions = self.config.output_attentions
-        states, probabilities = self.encoder(hidden_BLD, attention_mask, output_positions, output_attentions)
+        mask = self._mask(hidden_BLD, attention_mask)
+        states, probabilities = self.encoder(hidden_BLD, mask, output_positions, output_attentions)
+        last = self.LayerNorm(states[-1])
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
         pooler_output = None
         if self.pooler is not None and output_positions is None:
-            pooler_output = self.pooler(states[-1])
+            pooler_output = self.pooler(last)
         return BaseModelOutputWithPooling(
-            last_hidden_state=states[-1],
+            last_hidden_state=last,
             pooler_output=pooler_output,
             hidden_states=tuple(states) if output_hidden_states else None,
             attentions=tuple(probabilities) if output_attentions else None,
         )
+
+    def _mask(self, hidden_BLD: Tensor, attention_mask: Tensor | None) -> AttentionMask:
+        if attention_mask is None:
+            return NOTHING_HIDDEN
+        kernel = create_bidirectional_mask(config=self.config, inputs_embeds=hidden_BLD, attention_mask=attention_mask)
+        return AttentionMask(kernel, attention_mask.bool() if attention_mask.dim() == 2 else None)
 
 
 class SymbertForMaskedLM(SymbertPreTrainedModel):

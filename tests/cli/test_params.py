@@ -14,6 +14,7 @@ def test_params_prints_table_2_to_the_unit(capsys: pytest.CaptureFixture[str]) -
     assert run(["params", "--json"]) == 0
     counts = json.loads(capsys.readouterr().out)
     assert {size: {name: counts[size][name] for name in row} for size, row in TABLE_2.items()} == TABLE_2
+    assert counts["hybrid"] == {"hbert-v1": 113_213_130, "hbert-v2": 114_431_226, "addbert": 116_867_418}
 
 
 def test_params_as_text_shows_every_number_and_its_difference_to_the_original(
@@ -24,6 +25,7 @@ def test_params_as_text_shows_every_number_and_its_difference_to_the_original(
     for row in TABLE_2.values():
         for count in row.values():
             assert f"{count:,}" in text
+    assert "113,213,130" in text
     assert "-12.92%" in text  # Kowsher et al. print 12.94, which leaves the diagonals out
 
 

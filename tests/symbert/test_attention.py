@@ -4,10 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from symbert import OPERATORS, SelfAttention, SymbertConfig, SymbertModel
-from symbert.attention import Operator
+from symbert import OPERATORS, DotProduct, SelfAttention, SymbertConfig, SymbertModel
 
-DOT_PRODUCT = [name for name, operator in OPERATORS.items() if issubclass(operator, Operator)]
+DOT_PRODUCT = [name for name, operator in OPERATORS.items() if issubclass(operator, DotProduct)]
 
 
 def attention(config: SymbertConfig) -> Any:
