@@ -44,6 +44,22 @@ class AttentionMask(NamedTuple):
 NOTHING_HIDDEN = AttentionMask(None, None)
 
 
+class Projection(NamedTuple):
+    """The weight (D, D) and bias (D) of a linear layer over all heads, in float64."""
+
+    weight: Tensor
+    bias: Tensor
+
+    @classmethod
+    def of(cls, layer: nn.Linear) -> "Projection":
+        return cls(layer.weight.detach().double(), layer.bias.detach().double())
+
+    def scaled(self, factor: Tensor | float) -> "Projection":
+        """The projection followed by a product with a number, or with one number per output."""
+        columns = torch.as_tensor(factor, dtype=torch.float64)
+        return Projection(self.weight * columns.reshape(-1, 1), self.bias * columns)
+
+
 class SelfAttention(nn.Module, ABC):
     """One layer's exchange between positions: hidden states in, a context of the same shape out."""
 
@@ -82,6 +98,10 @@ class DotProduct(SelfAttention):
     def project(self, hidden_BLD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return query_BHLK, key_BHLK and value_BHLK."""
 
+    @abstractmethod
+    def folded(self) -> tuple[Projection, Projection, Projection]:
+        """The query, key and value projections with which BERT's own attention does the same, the gain left out."""
+
     def forward(
         self, hidden_BLD: Tensor, mask: AttentionMask = NOTHING_HIDDEN, output_attentions: bool = False
     ) -> tuple[Tensor, Tensor | None]:
@@ -104,6 +124,9 @@ class Original(DotProduct):
         self.key = linear(config)
         self.value = linear(config)
 
+    def folded(self) -> tuple[Projection, Projection, Projection]:
+        return Projection.of(self.query), Projection.of(self.key), Projection.of(self.value)
+
     def project(self, hidden_BLD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         query_BHLK = split_heads(self.query(hidden_BLD), self.num_heads)
         key_BHLK = split_heads(self.key(hidden_BLD), self.num_heads)
@@ -117,6 +140,9 @@ class Symmetric(DotProduct):
         super().__init__(config, layer_index)
         self.query = linear(config)
         self.value = linear(config)
+
+    def folded(self) -> tuple[Projection, Projection, Projection]:
+        return Projection.of(self.query), Projection.of(self.query), Projection.of(self.value)
 
     def project(self, hidden_BLD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         query_BHLK = split_heads(self.query(hidden_BLD), self.num_heads)
@@ -145,6 +171,16 @@ class Pairwise(DotProduct):
             std = 1.0 if self.config.pairwise_init == "normal" else self.head_size**-0.5
             init.normal_(self.pairwise, mean=0.0, std=std)
 
+    def folded(self) -> tuple[Projection, Projection, Projection]:
+        """With W_h, b_h the rows of head h in `query`, the query of BERT has U_h^T W_h and U_h^T b_h."""
+        key = Projection.of(self.query)
+        pairwise_HKJ = self.pairwise.detach().double()
+        weight_HKD = key.weight.unflatten(0, (self.num_heads, self.head_size))
+        bias_HK = key.bias.unflatten(0, (self.num_heads, self.head_size))
+        weight = torch.einsum("hkj,hkd->hjd", pairwise_HKJ, weight_HKD).flatten(0, 1)
+        bias = torch.einsum("hkj,hk->hj", pairwise_HKJ, bias_HK).flatten()
+        return Projection(weight, bias), key, Projection.of(self.value)
+
     def project(self, hidden_BLD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         key_BHLK = split_heads(self.query(hidden_BLD), self.num_heads)
         # Contracting over the positions of the whole batch at once is one product per head, not one per sequence.
@@ -169,6 +205,12 @@ class Shared(DotProduct):
     def initialise(self) -> None:
         for scale in (self.query_scale, self.key_scale, self.value_scale):
             init.ones_(scale)
+
+    def folded(self) -> tuple[Projection, Projection, Projection]:
+        shared = Projection.of(self.shared)
+        scales = (self.query_scale, self.key_scale, self.value_scale)
+        query, key, value = (shared.scaled(scale.detach()) for scale in scales)
+        return query, key, value
 
     def project(self, hidden_BLD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         shared_BLD = self.shared(hidden_BLD)
