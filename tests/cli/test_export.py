@@ -1,0 +1,131 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from transformers import AutoModelForMaskedLM, AutoTokenizer, pipeline
+
+from cli.main import run
+from symbert import OPERATORS, SymbertConfig, SymbertForMaskedLM, SymbertForQuestionAnswering
+
+WORDS = [
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "[MASK]",
+    "the",
+    "capital",
+    "of",
+    "france",
+    "is",
+    "paris",
+    "rome",
+    "big",
+    ".",
+]
+
+
+def checkpoint(folder: Path, operator: Any = "pairwise", head: Any = SymbertForMaskedLM, **others: Any) -> Path:
+    """A tiny checkpoint with random weights and a real WordPiece tokenizer."""
+    from tokenizers import BertWordPieceTokenizer
+    from transformers import BertTokenizerFast
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 21, "num_attention_heads": 3, "num_hidden_layers": 2, "intermediate_size": 34}
+    config = SymbertConfig(
+        **sizes, vocab_size=len(WORDS), max_position_embeddings=19, attention_operator=operator, **others
+    )
+    model = head(config)
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    model.save_pretrained(folder)
+    vocabulary = {word: index for index, word in enumerate(WORDS)}
+    BertTokenizerFast(tokenizer_object=BertWordPieceTokenizer(vocabulary)._tokenizer).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("operator", ["original", "symmetric", "pairwise", "shared"])
+def test_an_exported_bert_gives_the_same_fill_mask_answers(operator: str, tmp_path: Path) -> None:
+    origin = checkpoint(tmp_path / "origin", operator)
+    assert run(["export", str(origin), "--out", str(tmp_path / "bert"), "--format", "bert"]) == 0
+    answers = []
+    for folder in (origin, tmp_path / "bert"):
+        model = AutoModelForMaskedLM.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        answers.append(
+            pipeline("fill-mask", model=model, tokenizer=tokenizer)("the [MASK] of france is paris .", top_k=5)
+        )
+    assert type(model).__name__ == "BertForMaskedLM"
+    tokens = [[one["token"] for one in five] for five in answers]
+    assert tokens[0] == tokens[1]
+    assert len(set(tokens[0])) == 5
+    assert not list((tmp_path / "bert").glob("*.py"))
+
+
+def test_export_reports_the_difference_of_the_outputs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    origin = checkpoint(tmp_path / "origin")
+    assert run(["export", str(origin), "--out", str(tmp_path / "bert"), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["format"] == "bert"
+    assert "tokenizer.json" in facts["tokenizer"]
+    assert 0 <= facts["largest_difference"] < 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_an_exported_graph_computes_the_same_in_onnxruntime(
+    operator: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    origin = checkpoint(tmp_path / "origin", [operator, "original"], norm_placement="sub", type_vocab_size=0)
+    assert run(["export", str(origin), "--out", str(tmp_path / "onnx"), "--format", "onnx", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["largest_difference"] < 1e-4
+    session = onnxruntime.InferenceSession(tmp_path / "onnx" / "model.onnx", providers=["CPUExecutionProvider"])
+    ids = torch.tensor([[2, 5, 6, 3, 0, 0], [2, 5, 6, 7, 8, 3]])
+    inputs = {"input_ids": ids, "attention_mask": (ids != 0).long(), "token_type_ids": torch.zeros_like(ids)}
+    (found,) = session.run(["logits"], {name: tensor.numpy() for name, tensor in inputs.items()})
+    expected = AutoModelForMaskedLM.from_pretrained(origin)(**inputs).logits
+    torch.testing.assert_close(torch.from_numpy(found)[ids != 0], expected[ids != 0], atol=1e-4, rtol=1e-4)
+
+
+def test_a_graph_of_another_head_has_that_heads_outputs(tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    origin = checkpoint(tmp_path / "origin", head=SymbertForQuestionAnswering)
+    assert run(["export", str(origin), "--out", str(tmp_path / "onnx"), "--format", "onnx"]) == 0
+    session = onnxruntime.InferenceSession(tmp_path / "onnx" / "model.onnx", providers=["CPUExecutionProvider"])
+    assert [output.name for output in session.get_outputs()] == ["start_logits", "end_logits"]
+
+
+@pytest.mark.parametrize(
+    ("others", "error"),
+    [
+        ({"operator": "additive"}, "error: layer 0 cannot be folded: its operator is additive"),
+        ({"norm_placement": "sub"}, "error: a model with `norm_placement` sub cannot be folded"),
+    ],
+    ids=str,
+)
+def test_a_model_that_cannot_be_folded_leaves_nothing_behind(
+    others: dict[str, Any], error: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    origin = checkpoint(tmp_path / "origin", **others)
+    assert run(["export", str(origin), "--out", str(tmp_path / "bert")]) == 1
+    assert error in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["origin"]
+
+
+def test_export_refuses_an_existing_folder_a_missing_checkpoint_and_an_unknown_format(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    origin = checkpoint(tmp_path / "origin")
+    assert run(["export", str(origin), "--out", str(origin)]) == 1
+    assert "origin exists already, expected a new folder\n\nhint: give another --out" in capsys.readouterr().err
+    assert run(["export", str(tmp_path / "none"), "--out", str(tmp_path / "bert")]) == 1
+    assert "none holds no config.json, expected a checkpoint folder" in capsys.readouterr().err
+    assert run(["export", str(origin), "--out", str(tmp_path / "bert"), "--format", "gguf"]) == 2
+    assert "gguf" in capsys.readouterr().err
+    assert not (tmp_path / "bert").exists()
