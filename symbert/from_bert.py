@@ -34,14 +34,18 @@ class LayerStart:
     error: float | None
 
 
+def is_stock_bert(folder: Path) -> bool:
+    """Whether `folder` holds transformers' BERT."""
+    config = folder / "config.json"
+    return config.is_file() and json.loads(config.read_text("utf-8")).get("model_type") == "bert"
+
+
 def load_bert(folder: Path) -> PreTrainedModel:
     """The masked language model of a stock BERT folder, or of a checkpoint of this package that folds into one.
 
     Raises SymbertError, naming the folder, for anything else.
     """
-    config = folder / "config.json"
-    kind = json.loads(config.read_text("utf-8")).get("model_type") if config.is_file() else "symbert"
-    if kind != "bert":
+    if not is_stock_bert(folder):
         return fold(load_checkpoint(folder))
     return BertForMaskedLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32).eval()
 
@@ -144,11 +148,13 @@ def _renamed(bert: PreTrainedModel) -> dict[str, Tensor]:
 
 
 def _layers(model: SymbertPreTrainedModel) -> Any:
-    return getattr(model, "symbert", model).encoder.layer
+    body: Any = getattr(model, "symbert", model)
+    return body.encoder.layer
 
 
 def _bert_body(bert: PreTrainedModel) -> Any:
-    return getattr(bert, "bert", bert)
+    body: Any = getattr(bert, "bert", bert)
+    return body
 
 
 def _is_dot_product(layer: Any) -> bool:

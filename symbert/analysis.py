@@ -1,0 +1,116 @@
+"""What the attention of a trained model looks like: how symmetric its weights, how sharp and how symmetric its maps.
+
+Shape suffixes: L query position, M key position, D hidden size, H head, K head size, R rows of one or all heads.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from .attention import DotProduct, Pairwise
+from .checkpoint import load_checkpoint
+from .configuration_symbert import SymbertConfig
+from .export import SHARED_FIELDS
+from .from_bert import is_stock_bert, load_bert, start_from_bert
+from .modeling_symbert import SymbertForMaskedLM, SymbertModel, SymbertPreTrainedModel
+
+
+def load_encoder(folder: Path) -> SymbertModel:
+    """The encoder of a checkpoint, or of a stock BERT folder as a model of `original` operators."""
+    if is_stock_bert(folder):
+        return from_stock_bert(load_bert(folder)).symbert
+    model = load_checkpoint(folder)
+    return model if isinstance(model, SymbertModel) else model.symbert
+
+
+def from_stock_bert(bert: PreTrainedModel) -> SymbertForMaskedLM:
+    """The same masked language model as a model of this package."""
+    fields = {name: getattr(bert.config, name) for name in SHARED_FIELDS}
+    with torch.random.fork_rng(devices=[]):
+        model = SymbertForMaskedLM(SymbertConfig(**fields, type_vocab_size=bert.config.type_vocab_size))
+    start_from_bert(model, bert)
+    return model.eval()
+
+
+def symmetry_score(query_RD: Tensor, key_RD: Tensor) -> float:
+    """s(M) = tr(M M) / ||M||_F^2 in [-1, 1] of M = W_q^T W_k (Saponati et al., 2025, section 3).
+
+    1 if M is symmetric, -1 if it is antisymmetric, near 0 if it is random. Works on R x R matrices, never D x D:
+    tr(M M) = tr(P P) with P = W_k W_q^T. The biases have no part in it.
+    """
+    crossed_RR = key_RD @ query_RD.T
+    norm = ((query_RD @ query_RD.T) * (key_RD @ key_RD.T)).sum()
+    return float((crossed_RR * crossed_RR.T).sum() / norm)
+
+
+@torch.no_grad()
+def weight_facts(model: SymbertModel) -> list[dict[str, Any]]:
+    """For every layer its operator, symmetry score and heads; for every head of a dot-product layer
+
+    - `symmetry`: the symmetry score of that head alone;
+    - `singular_values` of U, in falling order, and `distance_from_identity` ||U - I||_F / ||I||_F (pairwise only).
+    """
+    layers: Any = model.encoder.layer
+    return [_layer_facts(index, layer.attention.self) for index, layer in enumerate(layers)]
+
+
+def _layer_facts(index: int, module: Any) -> dict[str, Any]:
+    facts: dict[str, Any] = {"layer": index, "operator": module.config.layer_operators[index]}
+    if not isinstance(module, DotProduct):
+        return {**facts, "symmetry": None, "heads": []}
+    query, key, _ = module.folded()
+    heads = [
+        {"head": head, "symmetry": symmetry_score(query_KD, key_KD)}
+        for head, (query_KD, key_KD) in enumerate(
+            zip(query.weight.chunk(module.num_heads), key.weight.chunk(module.num_heads), strict=True)
+        )
+    ]
+    if isinstance(module, Pairwise):
+        for head, matrix_KK in zip(heads, module.pairwise.double(), strict=True):
+            identity_KK = torch.eye(module.head_size, dtype=torch.float64)
+            head["singular_values"] = torch.linalg.svdvals(matrix_KK).tolist()
+            head["distance_from_identity"] = float((matrix_KK - identity_KK).norm() / identity_KK.norm())
+    return {**facts, "symmetry": symmetry_score(query.weight, key.weight), "heads": heads}
+
+
+@torch.no_grad()
+def attention_facts(model: SymbertPreTrainedModel, sequences: Iterable[list[int]]) -> list[dict[str, list[float]]]:
+    """For every layer the means over `sequences` of each head's `entropy` and `asymmetry`; empty for additive layers.
+
+    The entropy of a query's probabilities is in nats, averaged over the positions of a sequence; the asymmetry of a
+    map A (L x L) is ||A - A^T||_F / ||A||_F, 0 if symmetric, at most sqrt(2).
+    """
+    collected: list[dict[str, list[Tensor]]] = []
+    for ids in sequences:
+        attentions = model(torch.tensor([ids]), output_attentions=True).attentions
+        collected = collected or [{"entropy": [], "asymmetry": []} for _ in attentions]
+        for facts, probabilities in zip(collected, attentions, strict=True):
+            if probabilities is not None:
+                maps_HLM = probabilities[0].double()
+                facts["entropy"].append(torch.special.entr(maps_HLM).sum(-1).mean(-1))
+                facts["asymmetry"].append((maps_HLM - maps_HLM.mT).norm(dim=(1, 2)) / maps_HLM.norm(dim=(1, 2)))
+    return [
+        {name: torch.stack(values).mean(0).tolist() if values else [] for name, values in facts.items()}
+        for facts in collected
+    ]
+
+
+def analyse(model: SymbertModel, sequences: list[list[int]]) -> dict[str, Any]:
+    """`weight_facts` and, if there are sequences of token ids, `attention_facts`, head by head and as means."""
+    layers = weight_facts(model)
+    for layer, facts in zip(layers, attention_facts(model, sequences), strict=bool(sequences)):
+        for head, entropy, asymmetry in zip(layer["heads"], facts["entropy"], facts["asymmetry"], strict=True):
+            head.update(entropy=entropy, asymmetry=asymmetry)
+    heads = [head for layer in layers for head in layer["heads"]]
+    means = {
+        name: fmean(head[name] for head in heads if name in head)
+        for name in ("symmetry", "distance_from_identity", "entropy", "asymmetry")
+        if any(name in head for head in heads)
+    }
+    tokens = sum(len(ids) for ids in sequences)
+    return {"layers": layers, "means": means, "text": {"sequences": len(sequences), "tokens": tokens}}
