@@ -1,10 +1,14 @@
 """`symbert params`: the number of parameters of every size and operator, Table 2 of Courtois et al. (2024)."""
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.console import AsJson, print_json
+
+if TYPE_CHECKING:
+    from symbert import SymbertConfig
 
 Sizes = Annotated[
     list[str] | None, typer.Option("--size", help="Only this size (small or base); may be given several times.")
@@ -15,40 +19,66 @@ Operators = Annotated[
         "--operator", help="Only this operator, or a comma list with one per layer; may be given several times."
     ),
 ]
+Length = Annotated[
+    int | None,
+    typer.Option(
+        "--flops",
+        metavar="LENGTH",
+        min=1,
+        help="Count floating-point operations of a forward pass over LENGTH tokens, 15 % predicted, not parameters.",
+    ),
+]
+MASKED_SHARE = 0.15
+COLUMN = 19  # wide enough for the operations of a long text
 
 
-def params(size: Sizes = None, operator: Operators = None, as_json: AsJson = False) -> None:
+def params(size: Sizes = None, operator: Operators = None, flops: Length = None, as_json: AsJson = False) -> None:
     """Print the parameters of the masked language model for each size and attention operator, and of HybridBERT.
 
     Every number is counted on a model built on the meta device; tied parameters count once. HybridBERT's models are
     left out where a size or an operator is asked for.
     """
-    from symbert import HYBRID_MODELS, OPERATORS, SIZES, SymbertConfig, count_parameters
+    from symbert import HYBRID_MODELS, OPERATORS, SIZES, SymbertConfig
 
+    count = counter(flops)
     operators = operator or list(OPERATORS)
     hybrid = {} if size or operator else HYBRID_MODELS
     counts = {
-        one_size: {
-            name: count_parameters(SymbertConfig.of_size(one_size, attention_operator=name)) for name in operators
-        }
+        one_size: {name: count(SymbertConfig.of_size(one_size, attention_operator=name)) for name in operators}
         for one_size in size or SIZES
     }
-    hybrid_counts = {name: count_parameters(SymbertConfig(**fields)) for name, fields in hybrid.items()}
+    hybrid_counts = {name: count(SymbertConfig(**fields)) for name, fields in hybrid.items()}
     if as_json:
         print_json({**counts, **({"hybrid": hybrid_counts} if hybrid else {})})
     else:
         print(table(counts))
-        for name, count in hybrid_counts.items():
-            print(f"{name:<10}{count:>13,}")
+        for name, number in hybrid_counts.items():
+            print(f"{name:<9}{number:>{COLUMN},}")
+
+
+def counter(flops: int | None) -> "Callable[[SymbertConfig], int]":
+    """What is counted of a configuration: its parameters, or the operations over that many tokens."""
+    from symbert import count_flops, count_parameters
+
+    if flops is None:
+        return count_parameters
+    length = flops
+
+    def operations(config: "SymbertConfig") -> int:
+        fitting = max(length, config.max_position_embeddings)
+        config.max_position_embeddings = fitting
+        return count_flops(config, length, max(1, round(MASKED_SHARE * length)))
+
+    return operations
 
 
 def table(counts: dict[str, dict[str, int]]) -> str:
     """Sizes as rows, operators as columns; below each number, the difference to the row's `original` in per cent."""
     operators = list(next(iter(counts.values())))
-    widths = [max(len(name), 13) + 2 for name in operators]
+    widths = [max(len(name), COLUMN - 2) + 2 for name in operators]
 
     def line(head: str, cells: list[str]) -> str:
-        return f"{head:<6}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True)).rstrip()
+        return f"{head:<9}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True)).rstrip()
 
     lines = [line("", operators)]
     for size, row in counts.items():

@@ -15,6 +15,7 @@ from transformers import (
 
 from .attention import OPERATORS, DotProduct, SelfAttention
 from .configuration_symbert import HYBRID_MODELS, PAIRWISE_INITS, SIZES, SymbertConfig
+from .counts import count_flops, count_parameters
 from .errors import SymbertError
 from .modeling_symbert import (
     SymbertForMaskedLM,
@@ -23,7 +24,6 @@ from .modeling_symbert import (
     SymbertForTokenClassification,
     SymbertModel,
     SymbertPreTrainedModel,
-    count_parameters,
 )
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "SymbertForTokenClassification",
     "SymbertModel",
     "SymbertPreTrainedModel",
+    "count_flops",
     "count_parameters",
 ]
 

@@ -277,13 +277,3 @@ def classifier_dropout(config: SymbertConfig) -> nn.Dropout:
     """Dropout before a classifier: `classifier_dropout`, or the hidden states' where it is None."""
     probability = config.classifier_dropout
     return nn.Dropout(config.hidden_dropout_prob if probability is None else probability)
-
-
-def count_parameters(config: SymbertConfig) -> int:
-    """Number of parameters of the masked language model, tied ones counted once, as in Courtois et al., Table 2.
-
-    Nothing is allocated: the model is built on the meta device.
-    """
-    with torch.device("meta"):
-        model = SymbertForMaskedLM(config)
-    return sum(parameter.numel() for parameter in model.parameters())

@@ -52,3 +52,16 @@ def test_params_refuses_what_does_not_exist(
     assert output.out == ""
     assert error in output.err
     assert hint in output.err
+
+
+def test_params_counts_operations_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["params", "--flops", "512", "--json", "--size", "base"]) == 0
+    counts = json.loads(capsys.readouterr().out)["base"]
+    # 12 layers of 8 h^2 + 4 L h and 16 h^2 a token, the last one's last 18 h^2 and the head at 77 tokens alone
+    length, masked, h, vocabulary = 512, 77, 768, 30_522
+    attention = 8 * h * h * length + 4 * length * length * h
+    first = 11 * (attention + 16 * h * h * length)
+    last = attention - 2 * h * h * (length - masked) + 16 * h * h * masked
+    assert counts["original"] == first + last + 2 * masked * h * (h + vocabulary)
+    assert counts["original"] - counts["symmetric"] == 12 * 2 * h * h * length
+    assert counts["pairwise"] - counts["symmetric"] == 12 * 2 * h * 64 * length
