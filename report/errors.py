@@ -1,5 +1,5 @@
-"""What the reports refuse."""
+"""What a report refuses."""
 
 
 class ReportError(ValueError):
-    """A folder or file that a report cannot be made of, or a form it cannot be made in."""
+    """A folder that is not what it was given as, or a library that is not installed."""
