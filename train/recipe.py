@@ -26,7 +26,7 @@ class ModelSection(Section):
     """The architecture, in SymbertConfig's own terms."""
 
     attention_operator: str = "original"
-    """How a head's scores are made: original, symmetric, pairwise or shared; or one name per layer, by commas."""
+    """How tokens see each other: original, symmetric, pairwise, shared, additive; or one name per layer, by commas."""
     pairwise_init: Literal["normal", "scaled", "identity"] = "normal"
     """First values of the pairwise operator's S: N(0, 1) as in the authors' code, N(0, 1/d), or the identity."""
     attention_logit_gain: float = Field(1.0, gt=0)
@@ -44,9 +44,15 @@ class ModelSection(Section):
     hidden_act: str = "gelu"
     """Activation of the feed-forward layer, by its name in transformers."""
     max_position_embeddings: int = Field(512, gt=0)
-    """Learned positions; no sample may be longer."""
-    type_vocab_size: int = Field(2, gt=0)
-    """Token types; pre-training uses type 0 alone."""
+    """Positions; no sample may be longer."""
+    type_vocab_size: int = Field(2, ge=0)
+    """Token types, of which pre-training uses type 0 alone; 0 leaves them out of the model."""
+    norm_placement: Literal["post", "pre", "sub"] = "post"
+    """LayerNorm after each residual sum, before each sub-layer, or before it and before its output projection."""
+    feed_forward_bias: bool = True
+    """Whether the feed-forward projections have biases."""
+    position_embedding: Literal["learned", "sinusoidal"] = "learned"
+    """Learned positions, or fixed ones."""
     hidden_dropout_prob: float = Field(0.1, ge=0, lt=1)
     """Dropout on embeddings and on the output of each sub-layer."""
     attention_probs_dropout_prob: float = Field(0.1, ge=0, lt=1)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from durable.errors import DurableError
-from symbert import OPERATORS, SymbertError, SymbertForMaskedLM, count_parameters
+from symbert import HYBRID_MODELS, OPERATORS, SymbertConfig, SymbertError, SymbertForMaskedLM, count_parameters
 from train.errors import TrainError
 from train.recipe import Recipe, load_recipe, recipe_names, symbert_config
 
@@ -24,12 +24,30 @@ def test_every_shipped_recipe_builds(name: str) -> None:
         SymbertForMaskedLM(symbert_config(recipe.model))
 
 
-@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize("operator", sorted(OPERATORS.keys() - {"additive"}))
 @pytest.mark.parametrize("size", PUBLISHED)
 def test_each_size_and_operator_has_a_recipe_with_the_published_parameters(size: str, operator: str) -> None:
     recipe = load_recipe(f"bert-{size}-{operator}")
     assert count_parameters(symbert_config(recipe.model)) == PUBLISHED[size][operator]
     assert recipe == load_recipe(size=size, operator=operator)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [("hbert-v1", 113_213_130), ("hbert-v2", 114_431_226), ("addbert", 116_867_418), ("bert-budget", 109_514_298)],
+)
+def test_hybridbert_and_its_baseline_have_recipes_with_the_published_settings(name: str, parameters: int) -> None:
+    recipe = load_recipe(name)
+    config = symbert_config(recipe.model)
+    assert count_parameters(config) == parameters
+    expected = SymbertConfig(**HYBRID_MODELS.get(name, {}))
+    assert {**config.to_dict(), "attention_operator": config.layer_operators} == {
+        **expected.to_dict(),
+        "attention_operator": expected.layer_operators,
+    }
+    optimizer, schedule = recipe.optimizer, recipe.schedule
+    assert (optimizer.learning_rate, optimizer.epsilon, schedule.warmup_steps) == (1e-5, 1e-8, 10_000)
+    assert (recipe.training.batch_size, recipe.training.seed) == (48, 10)
 
 
 def test_the_defaults_are_the_papers() -> None:
