@@ -43,7 +43,7 @@ def test_a_run_stops_goes_on_and_finishes(corpus: Path, tmp_path: Path, capsys: 
         (
             ["--recipe", "nano"],
             {},
-            ["error: nano is neither a recipe file", "hint: the shipped recipes are bert-base-original"],
+            ["error: nano is neither a recipe file", "hint: the shipped recipes are addbert, bert-base-original"],
         ),
         (["--device", "cuda:77"], {}, ["error: --device cuda:77 is not there", "hint: --device cpu"]),
         ([], {"model.vocab_size": 30522}, ["a tokenizer of 101 entries", "hint: --set model.vocab_size=101"]),
