@@ -5,9 +5,10 @@ from typing import Annotated, Any
 
 import typer
 
+from cli.checkpoint import model_folder
 from cli.console import AsJson, print_json
 
-Checkpoint = Annotated[Path, typer.Argument(help="A checkpoint folder, of symbert or of a stock BERT.")]
+Checkpoint = Annotated[Path, typer.Argument(help="A checkpoint or run folder, or a folder of a stock BERT.")]
 Text = Annotated[Path | None, typer.Option("--text", help="A UTF-8 file; each line that is not blank is one sequence.")]
 Sequences = Annotated[int, typer.Option("--max-sequences", min=1, help="Read at most this many lines of the text.")]
 Plot = Annotated[Path | None, typer.Option("--plot", help="Draw the heads of every layer into this .svg or .png.")]
@@ -29,15 +30,16 @@ def analyze(
     from symbert.analysis import analyse, load_encoder
 
     logging.disable_progress_bar()
-    model = load_encoder(checkpoint)
-    sequences = read_sequences(text, checkpoint, max_sequences, model.config.max_position_embeddings) if text else []
+    folder = model_folder(checkpoint)
+    model = load_encoder(folder)
+    sequences = read_sequences(text, folder, max_sequences, model.config.max_position_embeddings) if text else []
     found = analyse(model, sequences)
     if plot is not None:
         from report.attention import draw
 
         draw(found, plot)
     if as_json:
-        print_json({"checkpoint": str(checkpoint), **found})
+        print_json({"checkpoint": str(folder), **found})
     else:
         print(table(found))
 

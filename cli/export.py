@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.console import AsJson, print_json
+from cli.checkpoint import model_folder, run_of
+from cli.console import AsJson, print_json, say
 
 if TYPE_CHECKING:
     from symbert import SymbertPreTrainedModel
@@ -18,13 +19,20 @@ class Format(StrEnum):
 
     bert = "bert"
     onnx = "onnx"
+    hub = "hub"
 
 
-Checkpoint = Annotated[Path, typer.Argument(help="A checkpoint folder.")]
+Checkpoint = Annotated[Path, typer.Argument(help="A checkpoint folder, or a run folder for its newest checkpoint.")]
+Corpus = Annotated[Path | None, typer.Option("--corpus", help="The corpus folder, for the model card's funnel (hub).")]
+Glue = Annotated[Path | None, typer.Option("--glue", help="A folder of `symbert glue`, for the card's table (hub).")]
 Out = Annotated[Path, typer.Option("--out", help="The folder to write; it must not exist.")]
 As = Annotated[
     Format,
-    typer.Option("--format", help="bert: a stock BERT, if the model folds into one. onnx: a graph for onnxruntime."),
+    typer.Option(
+        "--format",
+        help="bert: a stock BERT, if the model folds into one. onnx: a graph for onnxruntime. hub: the model with its "
+        "code and a model card, for `symbert push`.",
+    ),
 ]
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -37,8 +45,15 @@ TOKENIZER_FILES = (
 CHECKED_SHAPE = (3, 7)
 
 
-def export(checkpoint: Checkpoint, out: Out, form: As = Format.bert, as_json: AsJson = False) -> None:
-    """Write CHECKPOINT as a folder that needs none of symbert's code, and compare the two models' outputs."""
+def export(
+    checkpoint: Checkpoint,
+    out: Out,
+    form: As = Format.bert,
+    corpus: Corpus = None,
+    glue: Glue = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write CHECKPOINT as a folder for other programs; bert and onnx need none of symbert's code, and are compared."""
     from transformers.utils import logging
 
     from durable.errors import DurableError, with_hint
@@ -48,10 +63,17 @@ def export(checkpoint: Checkpoint, out: Out, form: As = Format.bert, as_json: As
     logging.disable_progress_bar()
     if out.exists():
         raise with_hint(DurableError(f"{out} exists already, expected a new folder"), "give another --out")
-    model = load_checkpoint(checkpoint)
+    folder = model_folder(checkpoint)
+    model = load_checkpoint(folder)
+    difference = None
     with whole_folder(out, name="export") as partial:
-        difference = {Format.bert: write_bert, Format.onnx: write_graph}[form](model, partial)
-        copied = copy_tokenizer(checkpoint, partial)
+        if form is Format.hub:
+            write_hub(model, partial, out.name, run_of(folder), corpus, glue)
+        else:
+            difference = (write_bert if form is Format.bert else write_graph)(model, partial)
+        copied = copy_tokenizer(folder, partial)
+    if not copied:
+        say(f"{folder} holds no tokenizer, so neither does {out}")
     facts: dict[str, Any] = {
         "format": form.value,
         "out": str(out),
@@ -60,10 +82,24 @@ def export(checkpoint: Checkpoint, out: Out, form: As = Format.bert, as_json: As
     }
     if as_json:
         print_json(facts)
-        return
-    print(f"{out}: {form.value}, largest difference of the outputs on random tokens {difference:.1e}")
-    if not copied:
-        print(f"{checkpoint} holds no tokenizer, so neither does {out}")
+    elif difference is None:
+        print(f"{out}: {form.value}; read README.md before you push it")
+    else:
+        print(f"{out}: {form.value}, largest difference of the outputs on random tokens {difference:.1e}")
+
+
+def write_hub(
+    model: "SymbertPreTrainedModel", folder: Path, name: str, run: Path | None, corpus: Path | None, glue: Path | None
+) -> None:
+    """Save the model with its code and a model card."""
+    from durable.files import write_text
+    from report.card import model_card
+
+    model.save_pretrained(folder)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    card = model_card(name, config, parameters=parameters, run=run, corpus=corpus, glue=glue)
+    write_text(folder / "README.md", card)
 
 
 def write_bert(model: "SymbertPreTrainedModel", folder: Path) -> float:

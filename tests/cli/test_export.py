@@ -8,6 +8,7 @@ from torch import nn
 from transformers import AutoModelForMaskedLM, AutoTokenizer, pipeline
 
 from cli.main import run
+from report.card import FORMULAS
 from symbert import OPERATORS, SymbertConfig, SymbertForMaskedLM, SymbertForQuestionAnswering
 
 WORDS = [
@@ -129,3 +130,65 @@ def test_export_refuses_an_existing_folder_a_missing_checkpoint_and_an_unknown_f
     assert run(["export", str(origin), "--out", str(tmp_path / "bert"), "--format", "gguf"]) == 2
     assert "gguf" in capsys.readouterr().err
     assert not (tmp_path / "bert").exists()
+
+
+def test_a_hub_folder_holds_the_code_and_a_card_with_what_was_given(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    origin = checkpoint(tmp_path / "origin", ["pairwise", "original"])
+    (tmp_path / "corpus").mkdir()
+    ledger = {
+        "documents": 11_059, "kept": 6_175, "invalid": 0, "dropped": {"blocklist": 462, "harmful_pp": 309},
+        "tokens": 17_966_769, "samples": {"train": 35_088},
+    }  # fmt: skip
+    manifest = {"ledger": ledger, "tokenizer": {"name": "bert-base-uncased"}, "corpus_hash": "d0f9"}
+    (tmp_path / "corpus" / "manifest.json").write_text(json.dumps(manifest), "utf-8")
+    (tmp_path / "glue").mkdir()
+    (tmp_path / "glue" / "table.md").write_text("| model | GLUE |\n|---|---|\n| mine | 79.36 |\n", "utf-8")
+    arguments = ["--corpus", str(tmp_path / "corpus"), "--glue", str(tmp_path / "glue")]
+    assert run(["export", str(origin), "--out", str(tmp_path / "my-model"), "--format", "hub", *arguments]) == 0
+    card = (tmp_path / "my-model" / "README.md").read_text("utf-8")
+    assert card.startswith("---\nlibrary_name: transformers\n")
+    for part in (
+        "# my-model", "qUqᵀ / √d", "From the first layer to the last: pairwise, original.", "| documents | 11,059 |",
+        "| dropped by blocklist | 462 |", "| mine | 79.36 |", "AutoModelForMaskedLM", '"revision": "COMMIT"',
+        "## Training\n\nNo run folder was given: not recorded.",
+    ):  # fmt: skip
+        assert part in card
+    names = {path.name for path in (tmp_path / "my-model").iterdir()}
+    assert {"config.json", "model.safetensors", "modeling_symbert.py", "attention.py", "tokenizer.json"} <= names
+    assert json.loads((tmp_path / "my-model" / "config.json").read_text("utf-8"))["auto_map"]["AutoModelForMaskedLM"]
+    capsys.readouterr()
+    assert run(["push", str(tmp_path / "my-model"), "--repo", "me/my-model", "--dry-run", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["commit"] is None
+    assert set(facts["files"]) == names
+    assert facts["bytes"] == sum(path.stat().st_size for path in (tmp_path / "my-model").iterdir())
+
+
+def test_the_card_has_a_formula_for_every_operator() -> None:
+    assert FORMULAS.keys() == OPERATORS.keys()
+
+
+def test_a_run_stands_for_its_newest_checkpoint_and_its_card_tells_the_losses(tmp_path: Path) -> None:
+    from tests.corpora import write_corpus
+    from tests.train.tiny import tiny_recipe
+    from train.pretrain import pretrain
+
+    corpus, run_folder = write_corpus(tmp_path / "corpus"), tmp_path / "run"
+    outcome = pretrain(corpus, run_folder, tiny_recipe("shared"), device="cpu")
+    assert run(["export", str(run_folder), "--out", str(tmp_path / "hub"), "--format", "hub"]) == 0
+    card = (tmp_path / "hub" / "README.md").read_text("utf-8")
+    assert f"| 20 | 5,120 | {outcome.last_evaluation_loss:.4f} |" in card
+    assert "| steps | 20, 4 of them warm-up |" in card
+    assert run(["export", str(run_folder), "--out", str(tmp_path / "bert")]) == 0
+    assert AutoModelForMaskedLM.from_pretrained(tmp_path / "bert").config.model_type == "bert"
+
+
+def test_push_refuses_what_is_no_export(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["push", str(tmp_path), "--repo", "me/model", "--dry-run"]) == 1
+    assert "holds no config.json, expected an exported folder" in capsys.readouterr().err
+    origin = checkpoint(tmp_path / "origin")
+    (origin / "state.json").write_text("{}", "utf-8")
+    assert run(["push", str(origin), "--repo", "me/model", "--dry-run"]) == 1
+    assert "is a checkpoint of a run, expected an exported folder: state.json" in capsys.readouterr().err
