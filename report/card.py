@@ -16,7 +16,7 @@ FORMULAS: Mapping[str, str] = {
     "pairwise": "q = xWqᵀ + bq, score = qUqᵀ / √d with a free d×d matrix U for each head and layer, no key projection "
     "(Courtois et al., 2024, arXiv 2406.06366)",
     "shared": "s = xWᵀ + b, q = s∘a, k = s∘c, v = s∘e, score = q·k / √d (Kowsher et al., 2024, arXiv 2412.00359)",
-    "additive": "additive attention after Fastformer (Wu et al., 2021), for HybridBERT (Srinivasagan & Ostermann, 2024)",
+    "additive": "additive attention after Fastformer (Wu et al., 2021), for HybridBERT (Srinivasagan et al., 2024)",
 }
 SIZES = (
     "num_hidden_layers", "num_attention_heads", "hidden_size", "intermediate_size", "max_position_embeddings",
@@ -35,7 +35,7 @@ def model_card(
     names = [operators] if isinstance(operators, str) else list(dict.fromkeys(operators))
     parts = [
         _front_matter(),
-        f"# {name}\n\nA BERT with the attention operator **{', '.join(names)}**, pre-trained by masked language modelling.",
+        f"# {name}\n\nA BERT with attention operator **{', '.join(names)}**, pre-trained by masked language modelling.",
         "## Attention\n\n" + "\n".join(f"- `{one}`: {FORMULAS[one]}" for one in names) + _layers(operators),
         "## Sizes\n\n" + _table({"parameters": f"{parameters:,}", **{key: config[key] for key in SIZES}}),
         "## Loading\n\n" + _loading(config),
