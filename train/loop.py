@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from train.corpus import Split
+from train.cpu import quicken
 from train.data import DROPOUT, EVALUATION_MASKS, TRAINING_MASKS, Batch, Masking, TrainingOrder, key
 from train.optimizer import learning_rate, make_optimizer
 from train.recipe import Recipe
@@ -55,6 +56,8 @@ class Trainer:
     def __init__(self, model: Any, recipe: Recipe, device: torch.device) -> None:
         self.recipe, self.device = recipe, device
         self.model = model.to(device)
+        if device.type == "cpu":
+            quicken(self.model)
         self.optimizer = make_optimizer(model, recipe.optimizer)
         self.dtype = PRECISIONS[recipe.training.precision]
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype is torch.float16)

@@ -28,6 +28,7 @@ from durable.signals import EXIT_DONE, EXIT_UNFINISHED, StopRequest
 from symbert import SymbertForMaskedLM
 from train.checkpoint import load_optimizer, load_weights, newest_valid, save_checkpoint
 from train.corpus import Corpus, check_fit, open_corpus
+from train.cpu import keep_freed_memory
 from train.data import FIRST_WEIGHTS, Masking, TrainingOrder, key
 from train.device import find_device, with_precision
 from train.environment import ASSUMPTIONS, identity, invocation
@@ -102,6 +103,8 @@ class _Run:
         checkpoint = newest_valid(out, notice)
         if checkpoint is None:
             corpus.check_hashes()
+        if device.type == "cpu":
+            keep_freed_memory()
         self.trainer = Trainer(first_model(recipe), recipe, device)
         self.step = 0
         if checkpoint is not None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
+from transformers import BertConfig, BertForMaskedLM
 
 from symbert import OPERATORS
 from tests.corpora import write_corpus
@@ -51,6 +52,30 @@ def test_loss_and_gradients_are_those_of_the_dense_model(corpus: Corpus, operato
     assert found_norm.item() == pytest.approx(norm.item(), rel=1e-5)
     for name, parameter in dense.named_parameters():
         torch.testing.assert_close(trainer.model.get_parameter(name).grad, parameter.grad, rtol=1e-4, atol=1e-7)
+
+
+def test_loss_and_gradients_are_those_of_transformers_bert_on_every_position(corpus: Corpus) -> None:
+    trainer, batches = parts(corpus, tiny_recipe("original", **NO_DROPOUT))
+    shape = BertConfig().to_dict().keys() & trainer.recipe.model.model_dump().keys()
+    config = BertConfig(**trainer.recipe.model.model_dump(include=shape))
+    bert = BertForMaskedLM(config)
+    bert.load_state_dict(
+        {name.replace("symbert.", "bert."): weight for name, weight in trainer.model.state_dict().items()}
+    )
+    batch = batches(1)
+    labels = torch.full((batch.input_ids.size,), -100)
+    labels[batch.positions] = torch.from_numpy(batch.labels)
+    labels = labels.view(batch.input_ids.shape)
+    tokens = torch.from_numpy(batch.input_ids)
+    expected = bert.train()(input_ids=tokens, attention_mask=torch.ones_like(tokens), labels=labels).loss
+    expected.backward()
+    norm = torch.nn.utils.clip_grad_norm_(bert.parameters(), 1.0)
+    loss, found_norm = trainer.step(1, batch)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert found_norm.item() == pytest.approx(norm.item(), rel=1e-5)
+    for name, parameter in bert.named_parameters():
+        found = trainer.model.get_parameter(name.replace("bert.", "symbert.")).grad
+        torch.testing.assert_close(found, parameter.grad, rtol=1e-4, atol=1e-7)
 
 
 def test_losses_do_not_depend_on_the_micro_batch(corpus: Corpus) -> None:
