@@ -1,11 +1,12 @@
 """`symbert pretrain`: a model from a corpus and a recipe."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from cli.console import AsJson, Quiet, print_json, progress, say
+from durable.signals import EXIT_DONE
 
 Assignments = Annotated[
     list[str] | None,
@@ -28,6 +29,9 @@ def pretrain(
         int | None, typer.Option(min=1, help="Save after this step and exit with 75; the schedule stays as it is.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; a GPU if there is one.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything and print what the run will cost; train nothing.")
+    ] = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> int:
@@ -40,6 +44,9 @@ def pretrain(
     from train.recipe import load_recipe
 
     chosen = load_recipe(recipe, operator=operator, size=size, max_steps=max_steps, assignments=assignments or ())
+    if dry_run:
+        _show_costs(training.dry_run(data, chosen, device=device).facts(), as_json)
+        return EXIT_DONE
     with progress("pretrain", "steps", quiet=quiet) as show:
         outcome = training.pretrain(
             data, out, chosen, device=device, stop_after_step=stop_after_step, progress=show, notice=say
@@ -57,3 +64,21 @@ def pretrain(
             f"{outcome.first_evaluation_loss:.3f} before the first step, {outcome.last_evaluation_loss:.3f} at the last"
         )
     return outcome.exit_code
+
+
+def _show_costs(facts: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(facts)
+        return
+    for name, value in (
+        ("parameters", f"{facts['parameters']:,}"),
+        ("FLOPs a token", f"{facts['flops_per_token']:,} (forward and backward)"),
+        ("matrix product", f"{facts['matrix_flops_per_second'] / 1e12:.3g} TFLOP/s on this device, just now"),
+        ("memory, about", f"{facts['memory_bytes'] / 2**30:.2f} GiB with micro-batches of {facts['micro_batch_size']}"),
+        ("steps", f"{facts['steps']:,}"),
+        ("tokens", f"{facts['tokens']:,}"),
+        ("passes", f"{facts['passes']:.3g} over {facts['training_samples']:,} training samples"),
+        ("evaluation", f"{facts['evaluation_samples']:,} samples, unigram entropy {facts['unigram_entropy']:.3f} nats"),
+        ("at least", f"{facts['least_seconds'] / 3600:.3g} hours; about twice that at a usual MFU of 50 %"),
+    ):
+        print(f"{name:<16}{value}")

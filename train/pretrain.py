@@ -36,6 +36,7 @@ from train.errors import TrainError
 from train.loop import Trainer, TrainingBatches
 from train.metrics import MetricsLog, read_metrics
 from train.optimizer import learning_rate
+from train.preflight import Preflight, preflight
 from train.recipe import Recipe, symbert_config
 
 RECIPE, ENVIRONMENT = "recipe.toml", "environment.json"
@@ -72,10 +73,7 @@ def pretrain(
     says so. `progress` counts steps; `notice` is told one line about anything unusual. Raises TrainError for a corpus,
     device or run folder that does not fit; nothing has been written to `out` then.
     """
-    found = find_device(device)
-    recipe = with_precision(recipe, found)
-    corpus = open_corpus(data)
-    check_fit(corpus, recipe)
+    corpus, recipe, found = _checked(data, recipe, device)
     with ExitStack() as stack:
         _refuse_other_folders(out)
         stack.enter_context(folder_lock(out))
@@ -85,6 +83,19 @@ def pretrain(
         stack.enter_context(run.metrics)
         stop = stack.enter_context(StopRequest())
         return run.train(stop, stop_after_step)
+
+
+def dry_run(data: Path, recipe: Recipe, *, device: str | None = None) -> Preflight:
+    """What `pretrain` would cost; refuses what `pretrain` would refuse, and writes nothing."""
+    return preflight(*_checked(data, recipe, device))
+
+
+def _checked(data: Path, recipe: Recipe, device: str | None) -> tuple[Corpus, Recipe, torch.device]:
+    found = find_device(device)
+    recipe = with_precision(recipe, found)
+    corpus = open_corpus(data)
+    check_fit(corpus, recipe)
+    return corpus, recipe, found
 
 
 class _Run:
@@ -103,6 +114,7 @@ class _Run:
         checkpoint = newest_valid(out, notice)
         if checkpoint is None:
             corpus.check_hashes()
+        self.costs = preflight(corpus, recipe, device)
         if device.type == "cpu":
             keep_freed_memory()
         self.trainer = Trainer(first_model(recipe), recipe, device)
@@ -112,7 +124,7 @@ class _Run:
             load_weights(self.trainer.model, checkpoint.folder)
             load_optimizer(self.trainer.model, self.trainer.optimizer, checkpoint.folder)
             self.trainer.scaler.load_state_dict(checkpoint.scaler)
-        _record(out, corpus, recipe, invocation(recipe, device, self.step))
+        _record(out, corpus, recipe, self.costs, invocation(recipe, device, self.step))
         self.metrics = MetricsLog(out, None if checkpoint is None else self.step)
         masking = Masking(**recipe.masking.model_dump(), vocabulary=corpus.vocabulary)
         order = TrainingOrder(len(corpus.train), recipe.training.seed)
@@ -152,7 +164,11 @@ class _Run:
                 raise self._not_finite(row)
             self.metrics.write([row])
         if rows:
-            self.progress(self.step, self.recipe.schedule.max_steps, {"loss": rows[-1]["loss"]})
+            utilisation = (
+                rows[-1]["tokens_per_second"] * self.costs.flops_per_token / self.costs.matrix_flops_per_second
+            )
+            facts = {"loss": rows[-1]["loss"], "tokens/s": rows[-1]["tokens_per_second"], "MFU": utilisation}
+            self.progress(self.step, self.recipe.schedule.max_steps, facts)
 
     def _evaluate(self) -> None:
         self._write_rows()
@@ -249,7 +265,7 @@ def first_model(recipe: Recipe) -> Any:
     return SymbertForMaskedLM(symbert_config(recipe.model))
 
 
-def _record(out: Path, corpus: Corpus, recipe: Recipe, entry: dict[str, Any]) -> None:
+def _record(out: Path, corpus: Corpus, recipe: Recipe, costs: Preflight, entry: dict[str, Any]) -> None:
     path = out / ENVIRONMENT
     earlier = json.loads(path.read_text("utf-8"))["invocations"] if path.exists() else []
     write_text(out / RECIPE, dump_toml(recipe))
@@ -257,8 +273,11 @@ def _record(out: Path, corpus: Corpus, recipe: Recipe, entry: dict[str, Any]) ->
         "identity": identity(recipe, corpus),
         "data": str(corpus.folder),
         "data_manifest_sha256": corpus.manifest_hash,
+        "parameters": costs.parameters,
+        "flops_per_token": costs.flops_per_token,
+        "unigram_entropy": costs.unigram_entropy,
         "assumptions": dict(ASSUMPTIONS),
-        "invocations": [*earlier, entry],
+        "invocations": [*earlier, {**entry, "matrix_flops_per_second": costs.matrix_flops_per_second}],
     }
     write_json(path, document)
 

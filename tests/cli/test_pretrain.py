@@ -43,7 +43,7 @@ def test_a_run_stops_goes_on_and_finishes(corpus: Path, tmp_path: Path, capsys: 
         (
             ["--recipe", "nano"],
             {},
-            ["error: nano is neither a recipe file", "hint: the shipped recipes are addbert, bert-base-original"],
+            ["error: nano is neither a recipe file", "hint: the shipped recipes are "],
         ),
         (["--device", "cuda:77"], {}, ["error: --device cuda:77 is not there", "hint: --device cpu"]),
         ([], {"model.vocab_size": 30522}, ["a tokenizer of 101 entries", "hint: --set model.vocab_size=101"]),
@@ -62,6 +62,18 @@ def test_a_refusal_says_what_is_wrong_and_writes_nothing(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert all(words in captured.err for words in said), captured.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_prints_the_costs_and_writes_nothing(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(command(corpus, tmp_path / "run", "--dry-run", "--json")) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["steps"], facts["tokens"], facts["training_samples"]) == (20, 20 * 8 * 32, 96)
+    assert run(command(corpus, tmp_path / "run", "--dry-run")) == 0
+    assert f"parameters      {facts['parameters']:,}\n" in capsys.readouterr().out
+    assert run(command(corpus, tmp_path / "run", "--dry-run", **{"data.sequence_length": 16})) == 1
     assert not (tmp_path / "run").exists()
 
 

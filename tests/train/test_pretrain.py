@@ -187,6 +187,8 @@ def test_the_record_names_versions_data_and_every_open_assumption(whole: Path, c
     environment = json.loads((whole / "environment.json").read_text())
     assert environment["data_manifest_sha256"] == file_sha256(corpus / "manifest.json")
     assert {"pairwise_init", "weight_decay", "shared_diagonals", "precision"} <= environment["assumptions"].keys()
+    assert environment["parameters"] > 1000
+    assert 3 < environment["unigram_entropy"] < 5
     assert environment["invocations"][0]["versions"].keys() >= {"torch", "transformers"}
     assert environment["identity"]["recipe"] == exact_recipe().identity()
     assert read_toml(whole / "recipe.toml")["training"]["precision"] == "bf16"

@@ -1,0 +1,42 @@
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from symbert import OPERATORS
+from tests.corpora import write_corpus
+from tests.train.tiny import tiny_recipe
+from train.corpus import open_corpus
+from train.preflight import flops_per_token, preflight, unigram_entropy
+from train.recipe import load_recipe
+
+CPU = torch.device("cpu")
+
+
+def test_flops_are_those_counted_by_hand_for_bert_small() -> None:
+    width, wide, length, words, masked = 512, 2048, 512, 30_522, 77
+    projections, scores = 3 * 2 * width**2, 4 * length * width
+    rest = 2 * width**2 + 4 * width * wide
+    head = 2 * width**2 + 2 * width * words
+    forward = 4 * (projections + scores) + (3 + masked / length) * rest + masked / length * head
+    assert flops_per_token(load_recipe("bert-small-original")) == pytest.approx(3 * forward, rel=1e-6)
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_every_operator_has_its_numbers(tmp_path: Path, operator: str) -> None:
+    found = preflight(open_corpus(write_corpus(tmp_path)), tiny_recipe(operator), CPU)
+    assert found.steps == 20
+    assert found.tokens == 20 * 8 * 32
+    assert found.passes == pytest.approx(20 * 8 / 96)
+    assert (found.training_samples, found.evaluation_samples) == (96, 16)
+    assert found.memory_bytes > 16 * found.parameters
+    assert found.least_seconds == pytest.approx(found.tokens * found.flops_per_token / found.matrix_flops_per_second)
+
+
+def test_the_unigram_entropy_is_that_of_the_evaluated_samples_without_special_tokens(tmp_path: Path) -> None:
+    corpus = open_corpus(write_corpus(tmp_path, validation=40))
+    tokens = [token for token in corpus.validation.rows(torch.arange(7).numpy()).reshape(-1).tolist() if token > 4]
+    shares = [tokens.count(token) / len(tokens) for token in set(tokens)]
+    assert unigram_entropy(corpus, 7) == pytest.approx(-sum(share * math.log(share) for share in shares))
+    assert unigram_entropy(corpus, 10_000) != unigram_entropy(corpus, 7)

@@ -1,0 +1,119 @@
+"""What a run will cost and on what it will train, known before the first step."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from symbert import count_flops, count_parameters
+from train.corpus import Corpus
+from train.loop import PRECISIONS, micro_batch_size
+from train.recipe import Recipe, symbert_config
+
+BYTES_PER_PARAMETER = 16
+"""fp32 weights, gradients and AdamW's two moments."""
+MATRIX_SIZES: Mapping[str, int] = {"cpu": 1024, "cuda": 8192}
+"""Sides of the square matrices whose product is timed: large enough for the full rate, small enough for a moment."""
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """A run in numbers."""
+
+    parameters: int
+    flops_per_token: int
+    """Of forward and backward pass, with sparse prediction, matrix products alone; the base of MFU."""
+    matrix_flops_per_second: float
+    """The device's rate on a large matrix product in the run's precision, measured just now."""
+    memory_bytes: int
+    """About: weights, gradients and moments, and the activations of one micro-batch."""
+    micro_batch_size: int
+    steps: int
+    tokens: int
+    passes: float
+    """How often the whole training split is seen."""
+    training_samples: int
+    evaluation_samples: int
+    unigram_entropy: float
+    """Of the evaluation set, in nats: the loss of always guessing by frequency, on which the plateau sits."""
+
+    @property
+    def least_seconds(self) -> float:
+        """How long the steps would take at the full matrix rate; a good run reaches about half of it."""
+        return self.tokens * self.flops_per_token / self.matrix_flops_per_second
+
+    def facts(self) -> dict[str, Any]:
+        return {**asdict(self), "least_seconds": self.least_seconds}
+
+
+def preflight(corpus: Corpus, recipe: Recipe, device: torch.device) -> Preflight:
+    """Count, measure and estimate; trains nothing and writes nothing. The recipe's precision must be resolved."""
+    tokens_per_step = recipe.training.batch_size * recipe.data.sequence_length
+    parameters = count_parameters(symbert_config(recipe.model))
+    return Preflight(
+        parameters=parameters,
+        flops_per_token=flops_per_token(recipe),
+        matrix_flops_per_second=matrix_rate(device, PRECISIONS[recipe.training.precision]),
+        memory_bytes=BYTES_PER_PARAMETER * parameters + _activation_bytes(recipe, device),
+        micro_batch_size=micro_batch_size(recipe, device),
+        steps=recipe.schedule.max_steps,
+        tokens=recipe.schedule.max_steps * tokens_per_step,
+        passes=recipe.schedule.max_steps * recipe.training.batch_size / len(corpus.train),
+        training_samples=len(corpus.train),
+        evaluation_samples=min(len(corpus.validation), recipe.evaluation.samples),
+        unigram_entropy=unigram_entropy(corpus, recipe.evaluation.samples),
+    )
+
+
+def flops_per_token(recipe: Recipe) -> int:
+    """Floating-point operations a token, forward and backward (twice the forward), as sparse prediction does them."""
+    length = recipe.data.sequence_length
+    predictions = max(1, round(recipe.masking.probability * length))
+    return round(3 * count_flops(symbert_config(recipe.model), length, predictions) / length)
+
+
+def unigram_entropy(corpus: Corpus, samples: int) -> float:
+    """Entropy in nats of the tokens of the first evaluation samples, without the special tokens."""
+    counts = np.zeros(corpus.vocabulary.size)
+    numbers = np.arange(min(len(corpus.validation), samples), dtype=np.uint64)
+    for start in range(0, len(numbers), 1024):
+        tokens = corpus.validation.rows(numbers[start : start + 1024])
+        counts += np.bincount(tokens.reshape(-1), minlength=len(counts))
+    counts[list(corpus.vocabulary.special_ids)] = 0
+    shares = counts[counts > 0] / counts.sum()
+    return float(-(shares * np.log(shares)).sum())
+
+
+def matrix_rate(device: torch.device, dtype: torch.dtype, tries: int = 5) -> float:
+    """Operations a second of the fastest of a few large square matrix products."""
+    side = MATRIX_SIZES[device.type]
+    left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    fastest = float("inf")
+    for _ in range(tries):
+        _wait(device)
+        started = time.perf_counter()
+        left @ right
+        _wait(device)
+        fastest = min(fastest, time.perf_counter() - started)
+    return 2 * side**3 / fastest
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _activation_bytes(recipe: Recipe, device: torch.device) -> int:
+    model, size = recipe.model, micro_batch_size(recipe, device)
+    width = PRECISIONS[recipe.training.precision].itemsize
+    tokens = size * recipe.data.sequence_length
+    # A layer keeps about 16 tensors of the hidden size and 3 of the feed-forward size for its backward pass.
+    layer = tokens * (16 * model.hidden_size + 3 * model.intermediate_size) * width
+    if device.type == "cpu":  # probabilities and dropout words; the GPU's kernel keeps neither
+        layer += 2 * model.num_attention_heads * tokens * recipe.data.sequence_length * width
+    # The logits of the masked tokens: as computed, in fp32, and the gradient of each.
+    logits = round(recipe.masking.probability * tokens) * model.vocab_size * 2 * (width + 4)
+    return model.num_hidden_layers * layer + logits
