@@ -20,12 +20,18 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers.utils import logging
 
-from durable.files import file_sha256, whole_folder, write_json
+from durable.files import file_sha256, partial_name, whole_folder, write_json
 from train.errors import TrainError
 
 FORMAT_VERSION = 1
 WEIGHTS, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+
+
+FIGURE_3_STEPS = frozenset(
+    {*range(6_000, 24_001, 2_000), 30_000, 35_000, 40_000, 50_000, 75_000, 100_000, 125_000, 150_000, 200_000}
+)
+"""Where Courtois et al. (2024), Figure 3, fine-tune on GLUE; and 100,000, which their logs leave out."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +100,31 @@ def newest_valid(run: Path, notice: Callable[[str], None]) -> Checkpoint | None:
     return None
 
 
+def prune_checkpoints(run: Path) -> None:
+    """Delete all but the newest two checkpoints; of those at the steps of Figure 3 keep what loads as a model.
+
+    Nothing is deleted unless the newest is whole.
+    """
+    folders = sorted((run / "checkpoints").glob("step-*"))
+    open_checkpoint(folders[-1])
+    for folder in folders[:-2]:
+        if int(folder.name.removeprefix("step-")) in FIGURE_3_STEPS:
+            _drop_optimizer(folder)
+        else:
+            aside = partial_name(folder)  # which the next run sweeps away, should this one be killed here
+            folder.rename(aside)
+            shutil.rmtree(aside)
+
+
+def _drop_optimizer(folder: Path) -> None:
+    if not (folder / OPTIMIZER).exists():
+        return
+    state = json.loads((folder / STATE).read_text("utf-8"))
+    del state["files"][OPTIMIZER]
+    write_json(folder / STATE, state | {"weights_only": True})
+    (folder / OPTIMIZER).unlink()
+
+
 def open_checkpoint(folder: Path) -> Checkpoint:
     """Read and check a checkpoint. Raises TrainError, naming the file, if one is missing or damaged."""
     try:
@@ -103,6 +134,8 @@ def open_checkpoint(folder: Path) -> Checkpoint:
         raise TrainError(f"{folder} is no checkpoint to resume from: {STATE} is missing") from None
     except (ValueError, KeyError, TypeError) as error:
         raise TrainError(f"{folder / STATE} is damaged: {error}") from None
+    if state.get("weights_only"):
+        raise TrainError(f"{folder} holds weights alone, which cannot be resumed")
     if version != FORMAT_VERSION:
         raise TrainError(f"{folder / STATE} has format version {version}, expected {FORMAT_VERSION}")
     for name, expected in files.items():

@@ -8,7 +8,14 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 from symbert import OPERATORS
 from tests.corpora import write_corpus
 from tests.train.tiny import tiny_recipe
-from train.checkpoint import load_optimizer, load_weights, newest_valid, open_checkpoint, save_checkpoint
+from train.checkpoint import (
+    load_optimizer,
+    load_weights,
+    newest_valid,
+    open_checkpoint,
+    prune_checkpoints,
+    save_checkpoint,
+)
 from train.errors import TrainError
 from train.loop import Trainer
 from train.pretrain import first_model
@@ -101,3 +108,28 @@ def test_weights_of_another_model_are_refused(tmp_path: Path, tokenizer: Path) -
     folder = save(tmp_path, 6, trained("original"), tokenizer)
     with pytest.raises(TrainError, match="another model's weights"):
         load_weights(trained("symmetric").model, folder)
+
+
+def test_the_newest_two_are_kept_and_weights_alone_at_the_steps_of_figure_3(tmp_path: Path, tokenizer: Path) -> None:
+    trainer = trained()
+    for step in (5_000, 6_000, 7_000, 8_000, 9_000):
+        save(tmp_path, step, trainer, tokenizer)
+        prune_checkpoints(tmp_path)
+    folders = sorted((tmp_path / "checkpoints").iterdir())
+    assert [int(folder.name[5:]) for folder in folders] == [6_000, 8_000, 9_000]
+    assert [(folder / "optimizer.safetensors").exists() for folder in folders] == [False, True, True]
+    AutoModelForMaskedLM.from_pretrained(folders[0])
+    with pytest.raises(TrainError, match="weights alone, which cannot be resumed"):
+        open_checkpoint(folders[0])
+    prune_checkpoints(tmp_path)
+    assert sorted((tmp_path / "checkpoints").iterdir()) == folders
+
+
+def test_nothing_is_deleted_while_the_newest_is_damaged(tmp_path: Path, tokenizer: Path) -> None:
+    trainer = trained()
+    for step in (1, 2, 3):
+        folder = save(tmp_path, step, trainer, tokenizer)
+    cut(folder / "model.safetensors")
+    with pytest.raises(TrainError, match="is damaged"):
+        prune_checkpoints(tmp_path)
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 3
