@@ -28,6 +28,9 @@ def pretrain(
     stop_after_step: Annotated[
         int | None, typer.Option(min=1, help="Save after this step and exit with 75; the schedule stays as it is.")
     ] = None,
+    max_minutes: Annotated[
+        float | None, typer.Option(min=0, help="Save after so many minutes of this invocation and exit with 75.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; a GPU if there is one.")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything and print what the run will cost; train nothing.")
@@ -42,15 +45,17 @@ def pretrain(
     """
     from train import pretrain as training
     from train.recipe import load_recipe
+    from train.run import Stop
 
     chosen = load_recipe(recipe, operator=operator, size=size, max_steps=max_steps, assignments=assignments or ())
     if dry_run:
         _show_costs(training.dry_run(data, chosen, device=device).facts(), as_json)
         return EXIT_DONE
+    stop = Stop(stop_after_step, max_minutes)
     with progress("pretrain", "steps", quiet=quiet) as show:
-        outcome = training.pretrain(
-            data, out, chosen, device=device, stop_after_step=stop_after_step, progress=show, notice=say
-        )
+        outcome = training.pretrain(data, out, chosen, device=device, stop=stop, progress=show, notice=say)
+    if not outcome.first_rank:
+        return outcome.exit_code
     losses = {
         "first_evaluation_loss": outcome.first_evaluation_loss,
         "last_evaluation_loss": outcome.last_evaluation_loss,

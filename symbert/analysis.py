@@ -87,7 +87,7 @@ def attention_facts(model: SymbertPreTrainedModel, sequences: Iterable[list[int]
     """
     collected: list[dict[str, list[Tensor]]] = []
     for ids in sequences:
-        attentions = model(torch.tensor([ids]), output_attentions=True).attentions
+        attentions = model(torch.tensor([ids], device=model.device), output_attentions=True).attentions
         collected = collected or [{"entropy": [], "asymmetry": []} for _ in attentions]
         for facts, probabilities in zip(collected, attentions, strict=True):
             if probabilities is not None:

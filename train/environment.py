@@ -45,13 +45,14 @@ def identity(recipe: Recipe, corpus: Corpus) -> dict[str, Any]:
     }
 
 
-def invocation(recipe: Recipe, device: torch.device, step: int) -> dict[str, Any]:
+def invocation(recipe: Recipe, device: torch.device, step: int, ranks: int) -> dict[str, Any]:
     """One entry of environment.json's list: where the run was started or resumed, and with what."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     return {
         "from_step": step,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "device": f"{device} ({name})",
+        "ranks": ranks,
         "threads": torch.get_num_threads(),
         "platform": platform.platform(),
         "python": platform.python_version(),

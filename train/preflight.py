@@ -10,7 +10,8 @@ import torch
 
 from symbert import count_flops, count_parameters
 from train.corpus import Corpus
-from train.loop import PRECISIONS, micro_batch_size
+from train.loop import micro_batch_size
+from train.predict import PRECISIONS
 from train.recipe import Recipe, symbert_config
 
 BYTES_PER_PARAMETER = 16

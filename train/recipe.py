@@ -143,6 +143,8 @@ class EvaluationSection(Section):
     """At most so many samples, from the first of the validation split."""
     mask_seed: int = Field(0, ge=0, lt=2**63)
     """Decides the masks of the evaluation, whatever training.seed is."""
+    attention_samples: int = Field(4, ge=0)
+    """Evaluation samples on which entropy and asymmetry of the attention are measured; 0 leaves them out."""
 
 
 class CheckpointSection(Section):
@@ -150,6 +152,10 @@ class CheckpointSection(Section):
 
     every: int = Field(1_000, gt=0)
     """Steps between checkpoints; the last step is always saved."""
+    minutes: float = Field(30.0, gt=0)
+    """A checkpoint is saved as well when the newest is so old."""
+    keep: Literal["recent", "all"] = "recent"
+    """`recent`: the newest two, and weights alone at the steps of Figure 3. Minutes and keep are free on resumption."""
 
 
 class RuntimeSection(Section):
@@ -182,8 +188,8 @@ class Recipe(Section):
         return self
 
     def identity(self) -> dict[str, Any]:
-        """The part that must be the same for a run to be resumed: all but [runtime]."""
-        return self.model_dump(mode="json", exclude={"runtime"})
+        """The part that must be the same for a run to be resumed: what decides the result."""
+        return self.model_dump(mode="json", exclude={"runtime": True, "checkpoint": {"keep", "minutes"}})
 
 
 def recipe_names() -> list[str]:

@@ -12,6 +12,7 @@ from tests.train.tiny import tiny_recipe
 from train.corpus import Corpus, open_corpus
 from train.data import EVALUATION_MASKS, Masking, TrainingOrder
 from train.loop import Trainer, TrainingBatches
+from train.predict import Evaluation
 from train.pretrain import first_model
 from train.recipe import Recipe
 
@@ -29,6 +30,10 @@ def parts(corpus: Corpus, recipe: Recipe) -> tuple[Trainer, TrainingBatches]:
     order = TrainingOrder(len(corpus.train), recipe.training.seed)
     batches = TrainingBatches(corpus.train, order, masking, recipe.training.batch_size)
     return Trainer(first_model(recipe), recipe, CPU), batches
+
+
+def evaluate(trainer: Trainer, corpus: Corpus, batches: TrainingBatches) -> Evaluation:
+    return trainer.predictor.evaluate(corpus.validation, batches.masking, trainer.recipe.evaluation)
 
 
 def losses(corpus: Corpus, recipe: Recipe, steps: int = 6) -> list[float]:
@@ -99,7 +104,7 @@ def test_evaluation_does_not_depend_on_the_micro_batch_or_the_training_seed(corp
     for changes in ({"runtime__micro_batch_size": 16}, {"runtime__micro_batch_size": 3, "training__seed": 2}):
         trainer, batches = parts(corpus, tiny_recipe(**changes))
         trainer.model.load_state_dict(first_model(tiny_recipe()).state_dict())
-        found.append(trainer.evaluate(corpus.validation, batches.masking))
+        found.append(evaluate(trainer, corpus, batches))
     assert found[0].loss == pytest.approx(found[1].loss, rel=1e-6)
     assert found[0].standard_error == pytest.approx(found[1].standard_error, rel=1e-4)
     assert found[0].accuracy == found[1].accuracy
@@ -120,7 +125,7 @@ def test_the_standard_error_agrees_with_a_bootstrap_over_samples(tmp_path: Path)
     sums, counts = np.bincount(owners, token_losses, 300), np.bincount(owners, minlength=300)
     draws = np.random.default_rng(0).integers(0, 300, (4000, 300))
     bootstrap = (sums[draws].sum(1) / counts[draws].sum(1)).std()
-    found = trainer.evaluate(corpus.validation, batches.masking)
+    found = evaluate(trainer, corpus, batches)
     assert found.loss == pytest.approx(token_losses.mean(), rel=1e-6)
     assert found.standard_error == pytest.approx(bootstrap, rel=0.1)
 
@@ -128,7 +133,7 @@ def test_the_standard_error_agrees_with_a_bootstrap_over_samples(tmp_path: Path)
 def test_at_most_so_many_samples_are_evaluated(corpus: Corpus) -> None:
     few, batches = parts(corpus, tiny_recipe(evaluation__samples=4))
     many, _ = parts(corpus, tiny_recipe(evaluation__samples=1000))
-    assert few.evaluate(corpus.validation, batches.masking) != many.evaluate(corpus.validation, batches.masking)
+    assert evaluate(few, corpus, batches) != evaluate(many, corpus, batches)
 
 
 def test_a_gradient_that_is_not_finite_leaves_the_weights_alone_from_then_on(corpus: Corpus) -> None:

@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import signal
 import subprocess
@@ -17,8 +18,9 @@ from tests.train.tiny import tiny_assignments, tiny_recipe
 from train.checkpoint import checkpoint_folder
 from train.errors import TrainError
 from train.metrics import read_metrics
-from train.pretrain import Outcome, pretrain
+from train.pretrain import pretrain
 from train.recipe import Recipe, load_recipe
+from train.run import Outcome, Stop
 
 ROOT = Path(__file__).parents[2]
 Train = Callable[..., Outcome]
@@ -84,7 +86,7 @@ def test_the_last_step_is_evaluated_and_saved_even_if_none_is_due(corpus: Path, 
 
 def test_stopping_and_going_on_is_the_same_as_never_stopping(corpus: Path, tmp_path: Path, whole: Path) -> None:
     recipe = exact_recipe()
-    first = pretrain(corpus, tmp_path, recipe, device="cpu", stop_after_step=7)
+    first = pretrain(corpus, tmp_path, recipe, device="cpu", stop=Stop(after_step=7))
     assert (first.exit_code, first.step, first.finished) == (75, 7, False)
     assert [row["step"] for row in facts(tmp_path) if row["kind"] == "train"] == list(range(1, 8))
     second = pretrain(corpus, tmp_path, recipe, device="cpu")
@@ -136,8 +138,45 @@ def test_killing_and_going_on_is_the_same_as_never_stopping(
     assert not list(tmp_path.rglob(".*partial*"))
 
 
+def test_time_that_is_up_saves_and_stops(corpus: Path, tmp_path: Path, whole: Path) -> None:
+    outcome = pretrain(corpus, tmp_path, exact_recipe(), device="cpu", stop=Stop(after_minutes=0))
+    assert (outcome.exit_code, outcome.step) == (75, 1)
+    pretrain(corpus, tmp_path, exact_recipe(), device="cpu")
+    assert_same(tmp_path, whole)
+
+
+def test_old_checkpoints_go_unless_all_are_to_be_kept(corpus: Path, tmp_path: Path) -> None:
+    kept = {}
+    for keep in ("recent", "all"):
+        recipe = exact_recipe(checkpoint__every=4, checkpoint__keep=keep)
+        pretrain(corpus, tmp_path / keep, recipe, device="cpu")
+        kept[keep] = sorted(int(path.name[5:]) for path in (tmp_path / keep / "checkpoints").iterdir())
+    assert kept == {"recent": [16, 20], "all": [4, 8, 12, 16, 20]}
+
+
+def test_a_checkpoint_is_saved_by_the_clock_too(corpus: Path, tmp_path: Path) -> None:
+    recipe = exact_recipe(schedule__max_steps=5, checkpoint__minutes=1e-9, checkpoint__keep="all")
+    pretrain(corpus, tmp_path, recipe, device="cpu")
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 5
+
+
+def test_the_attention_is_measured_at_every_evaluation(whole: Path) -> None:
+    rows = [row for row in read_metrics(whole) if row["kind"] == "attention"]
+    assert [row["step"] for row in rows] == [0, 5, 10, 15, 20]
+    for row in rows:
+        assert list(row) == ["kind", "step", "tokens", "symmetry", "entropy", "asymmetry"]
+        assert len(row["symmetry"]) == len(row["entropy"]) == len(row["asymmetry"]) == 2
+        assert all(0 < entropy <= math.log(32) for entropy in row["entropy"])
+
+
+def test_a_symmetric_operator_has_symmetric_weights(corpus: Path, tmp_path: Path) -> None:
+    pretrain(corpus, tmp_path, tiny_recipe("symmetric"), device="cpu")
+    rows = [row for row in read_metrics(tmp_path) if row["kind"] == "attention"]
+    assert rows[-1]["symmetry"] == pytest.approx([1.0, 1.0])
+
+
 def test_going_on_passes_over_a_damaged_checkpoint(corpus: Path, tmp_path: Path, whole: Path) -> None:
-    pretrain(corpus, tmp_path, exact_recipe(), device="cpu", stop_after_step=13)
+    pretrain(corpus, tmp_path, exact_recipe(), device="cpu", stop=Stop(after_step=13))
     (checkpoint_folder(tmp_path, 13) / "optimizer.safetensors").write_bytes(b"damage")
     said: list[str] = []
     pretrain(corpus, tmp_path, exact_recipe(), device="cpu", notice=said.append)
@@ -195,12 +234,12 @@ def test_the_record_names_versions_data_and_every_open_assumption(whole: Path, c
 
 
 def test_the_runtime_may_change_on_the_way(corpus: Path, tmp_path: Path) -> None:
-    pretrain(corpus, tmp_path, exact_recipe(), device="cpu", stop_after_step=3)
+    pretrain(corpus, tmp_path, exact_recipe(), device="cpu", stop=Stop(after_step=3))
     assert pretrain(corpus, tmp_path, exact_recipe(runtime__micro_batch_size=8), device="cpu").finished
 
 
 def test_other_settings_are_refused_with_the_difference(corpus: Path, tmp_path: Path) -> None:
-    pretrain(corpus, tmp_path, tiny_recipe(), device="cpu", stop_after_step=1)
+    pretrain(corpus, tmp_path, tiny_recipe(), device="cpu", stop=Stop(after_step=1))
     before = sorted((path, path.stat().st_mtime_ns) for path in tmp_path.rglob("*.*"))
     with pytest.raises(TrainError, match=r"other settings:\n  optimizer\.learning_rate: 0\.01 → 0\.02"):
         pretrain(corpus, tmp_path, tiny_recipe(optimizer__learning_rate=0.02), device="cpu")
@@ -211,7 +250,7 @@ def test_other_settings_are_refused_with_the_difference(corpus: Path, tmp_path: 
 
 
 def test_another_corpus_is_refused(corpus: Path, tmp_path: Path) -> None:
-    pretrain(corpus, tmp_path / "run", tiny_recipe(), device="cpu", stop_after_step=1)
+    pretrain(corpus, tmp_path / "run", tiny_recipe(), device="cpu", stop=Stop(after_step=1))
     other = write_corpus(tmp_path / "other", seed=5)
     with pytest.raises(TrainError, match="corpus_hash: "):
         pretrain(other, tmp_path / "run", tiny_recipe(), device="cpu")

@@ -1,0 +1,130 @@
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from durable.files import file_sha256
+from tests.corpora import write_corpus
+from tests.train.tiny import tiny_assignments, tiny_recipe
+from train.checkpoint import checkpoint_folder
+from train.errors import TrainError
+from train.metrics import read_metrics
+from train.pretrain import pretrain
+from train.ranks import Ranks, rank_settings
+
+ROOT = Path(__file__).parents[2]
+NO_DROPOUT = {"model__hidden_dropout_prob": 0.0, "model__attention_probs_dropout_prob": 0.0}
+
+
+@pytest.mark.parametrize(("samples", "count"), [(8, 2), (8, 3), (2, 4), (256, 7)])
+def test_the_shares_of_the_ranks_are_the_whole_batch(samples: int, count: int) -> None:
+    shares = [Ranks(number, count).share(samples) for number in range(count)]
+    assert [share[0] for share in shares] + [samples] == [0, *(share[1] for share in shares)]
+    sizes = [stop - start for start, stop in shares]
+    assert max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, None),
+        ({"RANK": "3", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}, (3, 8, 1)),
+        ({"SLURM_PROCID": "5", "SLURM_NTASKS": "8", "SLURM_LOCALID": "2", "MASTER_ADDR": "node1"}, (5, 8, 2)),
+        ({"SLURM_NTASKS": "8"}, None),
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "1"}, None),
+    ],
+)
+def test_ranks_are_told_by_torchrun_or_by_srun(
+    environment: dict[str, str], expected: tuple[int, int, int] | None
+) -> None:
+    found = rank_settings(environment)
+    assert (found and (found["RANK"], found["WORLD_SIZE"], found["LOCAL_RANK"])) == expected
+
+
+def test_srun_without_a_meeting_place_is_refused_with_what_to_type() -> None:
+    with pytest.raises(TrainError, match="MASTER_ADDR") as refusal:
+        rank_settings({"SLURM_PROCID": "0", "SLURM_NTASKS": "2"})
+    assert "export MASTER_ADDR=" in refusal.value.__notes__[0]
+
+
+def start(corpus: Path, out: Path, *more: str, failpoint: str = "", **changes: object) -> list[subprocess.Popen[bytes]]:
+    """Two ranks of `symbert pretrain`, as torchrun would start them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    settings = [word for text in tiny_assignments(**changes) for word in ("--set", text)]
+    command = [
+        sys.executable,
+        "-m",
+        "cli",
+        "pretrain",
+        "--data",
+        str(corpus),
+        "--out",
+        str(out),
+        "--operator",
+        "pairwise",
+    ]
+    ours = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    return [
+        subprocess.Popen(
+            [*command, "--device", "cpu", "--quiet", *settings, *more],
+            cwd=ROOT,
+            env=os.environ | ours | {"RANK": str(rank), "LOCAL_RANK": str(rank), "SYMBERT_FAILPOINT": failpoint},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        for rank in range(2)
+    ]
+
+
+def finish(processes: list[subprocess.Popen[bytes]]) -> list[int]:
+    said = [process.communicate(timeout=300)[1].decode() for process in processes]
+    codes = [process.returncode for process in processes]
+    assert all(code in (0, 75, -9) for code in codes), "\n".join(said)
+    return codes
+
+
+def facts(run: Path) -> list[dict[str, Any]]:
+    return [{key: value for key, value in row.items() if key != "tokens_per_second"} for row in read_metrics(run)]
+
+
+@pytest.mark.slow
+def test_two_ranks_have_the_losses_of_one(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus")
+    changes = {"runtime__micro_batch_size": 3, **NO_DROPOUT}
+    assert finish(start(corpus, tmp_path / "two", **changes)) == [0, 0]
+    pretrain(corpus, tmp_path / "one", tiny_recipe("pairwise", **changes), device="cpu")
+    one, two = facts(tmp_path / "one"), facts(tmp_path / "two")
+    assert [(row["kind"], row["step"]) for row in one] == [(row["kind"], row["step"]) for row in two]
+    for name in ("loss", "evaluation_loss", "gradient_norm"):
+        found = [row[name] for row in two if name in row]
+        assert found == pytest.approx(
+            [row[name] for row in one if name in row], rel=1e-4 if name == "gradient_norm" else 1e-5
+        )
+
+
+@pytest.mark.slow
+def test_two_ranks_that_stop_and_go_on_are_the_same_as_two_that_never_stopped(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus")
+    changes = {"training__precision": '"bf16"', "runtime__micro_batch_size": 3}
+    assert finish(start(corpus, tmp_path / "whole", **changes)) == [0, 0]
+    assert finish(start(corpus, tmp_path / "parts", "--stop-after-step", "7", **changes)) == [75, 75]
+    assert finish(start(corpus, tmp_path / "parts", **changes)) == [0, 0]
+    assert facts(tmp_path / "parts") == facts(tmp_path / "whole")
+    for name in ("model.safetensors", "optimizer.safetensors"):
+        hashes = {file_sha256(checkpoint_folder(tmp_path / run, 20) / name) for run in ("whole", "parts")}
+        assert len(hashes) == 1
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_rank_stops_both_at_the_same_step(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus")
+    processes = start(corpus, tmp_path / "run", failpoint="pretrain.step:6:term", schedule__max_steps=4000)
+    assert finish(processes) == [75, 75]
+    (checkpoint,) = (tmp_path / "run" / "checkpoints").glob("step-*6")
+    assert checkpoint.name == "step-00000006"
