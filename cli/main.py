@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from cli import analyze, demo, env, export, glue, params, prepare, pretrain, push, tokenizer, verify
+from cli import analyze, demo, env, evaluate, export, glue, params, prepare, pretrain, push, tokenizer, verify
 from cli.console import print_error, say
 from durable.signals import EXIT_DONE, EXIT_INTERRUPTED, EXIT_REFUSED, EXIT_USAGE
 
@@ -54,6 +54,7 @@ app.command("glue")(glue.glue)
 app.command("params")(params.params)
 app.command("pretrain")(pretrain.pretrain)
 app.add_typer(tokenizer.tokenizer, name="tokenizer")
+app.command("evaluate")(evaluate.evaluate)
 app.command("export")(export.export)
 app.command("push")(push.push)
 app.command("analyze")(analyze.analyze)

@@ -1,0 +1,57 @@
+"""`symbert evaluate`: masked loss and accuracy of checkpoints."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.console import AsJson, print_json, say
+
+
+def evaluate(
+    checkpoints: Annotated[
+        list[Path], typer.Argument(help="Checkpoints, run folders (their newest checkpoint) or stock BERT folders.")
+    ],
+    data: Annotated[Path, typer.Option(help="Corpus folder; its validation split is used.", show_default=False)],
+    samples: Annotated[int, typer.Option(min=1, help="At most so many samples, from the first.")] = 10_000,
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16; auto as in pretrain.")] = "auto",
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; a GPU if there is one.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Evaluate masked language models on a corpus's validation split, with the fixed masks that runs use.
+
+    The standard error takes samples as the independent draws. The unigram entropy is the loss of always guessing by
+    frequency.
+    """
+    from train.corpus import open_corpus
+    from train.device import find_device, with_precision
+    from train.evaluate import evaluate as evaluate_checkpoint
+    from train.preflight import unigram_entropy
+    from train.recipe import load_recipe
+
+    chosen = load_recipe(assignments=[f"training.precision={precision}", f"evaluation.samples={samples}"])
+    found = find_device(device)
+    resolved = with_precision(chosen, found).training.precision
+    corpus = open_corpus(data)
+    entropy = unigram_entropy(corpus, samples)
+    rows = []
+    for checkpoint in checkpoints:
+        result = evaluate_checkpoint(checkpoint, corpus, found, resolved, chosen.evaluation, say)
+        rows.append(
+            {
+                "checkpoint": str(checkpoint),
+                "evaluation_loss": result.loss,
+                "evaluation_standard_error": result.standard_error,
+                "evaluation_accuracy": result.accuracy,
+                "samples": result.samples,
+            }
+        )
+    if as_json:
+        print_json({"data": str(data), "precision": resolved, "unigram_entropy": entropy, "checkpoints": rows})
+        return
+    for row in rows:
+        print(
+            f"{row['checkpoint']}: loss {row['evaluation_loss']:.4f} ± {row['evaluation_standard_error']:.4f}, "
+            f"accuracy {row['evaluation_accuracy']:.4f} on {row['samples']:,} samples"
+        )
+    print(f"unigram entropy {entropy:.4f}, precision {resolved}")
