@@ -27,6 +27,9 @@ def glue(
         typer.Option("--set", metavar="KEY=VALUE", help="Change the protocol, as in learning_rate=2e-5."),
     ] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Cells at a time; by default one a core, one on a GPU.")
+    ] = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> int:
@@ -35,7 +38,7 @@ def glue(
     Finished cells are never trained again. Exit code 75: stopped by a signal, run the same command again.
     """
     chosen_seeds = _seeds(seeds)
-    from durable.signals import EXIT_DONE, StopRequest
+    from durable.signals import EXIT_DONE, EXIT_REFUSED, StopRequest
     from train.glue.grid import Request, run_grid
     from train.glue.protocol import resolve_protocol
     from train.glue.table import as_document, as_markdown
@@ -49,16 +52,22 @@ def glue(
         protocol=resolve_protocol(assignments or ()),
         data_dir=data_dir,
         device=device,
+        workers=workers,
     )
     with StopRequest() as stop, progress("glue", "steps", quiet=quiet) as show:
         outcome = run_grid(request, progress=show, stop=stop)
     if as_json:
         counts = {"trained": outcome.trained, "found": outcome.found, "left": outcome.left}
-        print_json({**counts, **as_document(outcome.table)})
+        print_json({**counts, "failed": outcome.failed, **as_document(outcome.table)})
     else:
         print(as_markdown(outcome.table), end="")
     if not quiet:
         say(f"{outcome.trained} cells trained, {outcome.found} found, {outcome.left} left; table in {out}")
+    for cell, reason in outcome.failed.items():
+        say(f"error: {cell}: {reason}")
+    if outcome.failed:
+        say("\nhint: the same command tries the failed cells again")
+        return EXIT_REFUSED
     return stop.exit_code if outcome.left else EXIT_DONE
 
 

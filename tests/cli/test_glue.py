@@ -1,9 +1,11 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -16,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 def command(model: Path, data: Path, out: Path, *more: str) -> list[str]:
     return [
         "glue", str(model), "--data-dir", str(data), "--out", str(out), "--tasks", "cola,rte", "--seeds", "2",
-        "--set", "epochs=1", "--device", "cpu", "--quiet", *more,
+        "--set", "epochs=1", "--device", "cpu", "--workers", "1", "--quiet", *more,
     ]  # fmt: skip
 
 
@@ -66,6 +68,58 @@ def test_a_killed_grid_leaves_whole_cells_alone(
     assert len(list(tmp_path.glob("out/cells/*/*.json"))) == 1
     assert run(arguments[3:]) == 0
     assert not list(tmp_path.rglob(".*.partial-*"))
+
+
+def scores(out: Path) -> dict[str, object]:
+    """Everything of every cell but how long it took."""
+    found = {}
+    for path in sorted(out.glob("cells/*/*.json")):
+        cell = json.loads(path.read_text())
+        del cell["timing"]
+        found[path.name] = cell
+    return found
+
+
+@pytest.mark.slow
+def test_a_grid_killed_ten_times_ends_as_an_undisturbed_one(
+    glue: Path,  # noqa: F811
+    checkpoint: CheckpointFactory,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    options = ["--tasks", "rte,cola,stsb", "--set", "epochs=40", "--workers", "2"]
+    arguments = [sys.executable, "-m", "cli", *command(checkpoint(), glue, tmp_path / "killed", *options)]
+    random, kills = Random(1), 0
+    while kills < 10:
+        grid = subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            assert grid.wait(timeout=random.uniform(2, 16)) == 0
+            shutil.rmtree(random.choice(list((tmp_path / "killed" / "cells").iterdir())))
+        except subprocess.TimeoutExpired:
+            grid.kill()
+            grid.wait()
+            kills += 1
+    assert subprocess.run(arguments, cwd=ROOT, capture_output=True).returncode == 0
+    undisturbed = command(checkpoint(), glue, tmp_path / "undisturbed", *options, "--workers", "1")
+    assert run(undisturbed) == 0
+    assert len(scores(tmp_path / "killed")) == 6
+    assert scores(tmp_path / "killed") == scores(tmp_path / "undisturbed")
+
+
+@pytest.mark.slow
+def test_a_killed_worker_costs_no_cell(
+    glue: Path,  # noqa: F811
+    checkpoint: CheckpointFactory,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    arguments = command(checkpoint(), glue, tmp_path / "out", "--workers", "2")
+    # Every worker counts for itself: each dies in its second cell.
+    environment = {**os.environ, "SYMBERT_FAILPOINT": "finetune.begin:2:kill"}
+    grid = subprocess.run(
+        [sys.executable, "-m", "cli", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert grid.returncode == 0, grid.stderr
+    assert run(command(checkpoint(), glue, tmp_path / "undisturbed")) == 0
+    assert scores(tmp_path / "out") == scores(tmp_path / "undisturbed")
 
 
 @pytest.mark.parametrize(

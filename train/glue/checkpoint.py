@@ -32,8 +32,12 @@ class Subject:
     folder: Path
     weights: str
     """sha256 of the weights' file; of several files, of their hashes in name order."""
+    tokenizer: str
+    """sha256 of the tokenizer's file."""
     model: str
     """sha256 of what else decides the scores: the configuration and the tokenizer."""
+    size: int
+    """Bytes of the weights."""
 
     @property
     def short(self) -> str:
@@ -57,9 +61,16 @@ def find_subject(path: Path) -> Subject:
         raise TrainError(f"{folder} holds no tokenizer, expected {' or '.join(TOKENIZER_FILES)}")
     config = json.loads((folder / "config.json").read_text("utf-8"))
     described = {key: value for key, value in config.items() if key not in BOOKKEEPING}
-    model = _sha256(json.dumps(described, sort_keys=True), file_sha256(tokenizer[0]))
+    vocabulary = file_sha256(tokenizer[0])
     hashes = [file_sha256(file) for file in weights]
-    return Subject(_name(path), folder, hashes[0] if len(hashes) == 1 else _sha256(*hashes), model)
+    return Subject(
+        name=_name(path),
+        folder=folder,
+        weights=hashes[0] if len(hashes) == 1 else _sha256(*hashes),
+        tokenizer=vocabulary,
+        model=_sha256(json.dumps(described, sort_keys=True), vocabulary),
+        size=sum(file.stat().st_size for file in weights),
+    )
 
 
 def newest_checkpoint(run: Path) -> Path:
@@ -116,6 +127,16 @@ def load_tokenizer(subject: Subject) -> Any:
 def load_config(subject: Subject) -> Any:
     """The checkpoint's configuration."""
     return AutoConfig.from_pretrained(subject.folder, local_files_only=True)
+
+
+def has_token_types(subject: Subject) -> bool:
+    """Whether the model tells the first sentence from the second by token types."""
+    return (getattr(load_config(subject), "type_vocab_size", 0) or 0) > 1
+
+
+def usable_length(config: Any, max_length: int) -> int:
+    """`max_length`, or as many positions as the model has."""
+    return min(max_length, getattr(config, "max_position_embeddings", max_length))
 
 
 def load_classifier(subject: Subject, num_labels: int, seed: int) -> Any:

@@ -5,17 +5,25 @@ Shape suffixes: B examples, L token positions.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
+from durable.errors import with_hint
+from durable.files import whole_folder
+from train.errors import TrainError
+from train.glue.checkpoint import Subject, has_token_types, load_tokenizer
 from train.glue.read import Labels, Split, TaskData
+from train.glue.tasks import Task
 
 Indices = npt.NDArray[np.int64]
 ROWS_AT_ONCE = 10_000
+PADDING_ID = b"padding_id"
 
 
 @dataclass(frozen=True)
@@ -41,7 +49,7 @@ class Encoded:
 class EncodedTask:
     """Training and validation splits of a task, for one tokenizer and length."""
 
-    data: TaskData
+    task: Task
     splits: Mapping[str, Encoded]
 
     @property
@@ -49,13 +57,54 @@ class EncodedTask:
         return self.splits["train"]
 
 
-def encode_task(data: TaskData, tokenizer: Any, config: Any, max_length: int) -> EncodedTask:
+def encode_task(data: TaskData, subject: Subject, max_length: int) -> EncodedTask:
     """Tokenize every split; at most `max_length` tokens an example, cut from the longer sentence's end."""
-    has_types = (getattr(config, "type_vocab_size", 0) or 0) > 1
+    tokenizer, has_types = load_tokenizer(subject), has_token_types(subject)
     return EncodedTask(
-        data,
+        data.task,
         {name: _encode(split, tokenizer, max_length, has_types) for name, split in data.splits.items()},
     )
+
+
+def save_encoded(folder: Path, data: TaskData, subject: Subject, max_length: int) -> Path:
+    """Tokenize a task into Arrow files below `folder`, once per data, tokenizer and length; returns their folder."""
+    types = "types" if has_token_types(subject) else "no-types"
+    place = folder / f"{data.task.name}-{max_length}-{types}-{data.sha256[:12]}-{subject.tokenizer[:12]}"
+    if not place.is_dir():
+        with whole_folder(place, name="encoded") as partial:
+            for name, split in encode_task(data, subject, max_length).splits.items():
+                _write(partial / f"{name}.arrow", split)
+    return place
+
+
+def load_encoded(place: Path, task: Task) -> EncodedTask:
+    """Map the files of `save_encoded` into memory. Raises TrainError if one is damaged."""
+    return EncodedTask(task, {name: _read(place / f"{name}.arrow") for name in ("train", *task.validation_splits)})
+
+
+def _write(path: Path, split: Encoded) -> None:
+    columns = {"ids": split.ids, "types": split.types}
+    lists = {
+        name: pa.ListArray.from_arrays(pa.array(split.offsets, pa.int32()), pa.array(values))
+        for name, values in columns.items()
+        if values is not None
+    }
+    table = pa.table({**lists, "label": pa.array(split.labels)}, metadata={PADDING_ID: str(split.padding_id)})
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table)
+
+
+def _read(path: Path) -> Encoded:
+    try:
+        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    except (pa.ArrowInvalid, FileNotFoundError):
+        raise with_hint(TrainError(f"{path} is damaged"), f"delete {path.parent}: it is made again") from None
+    # A single chunk is mapped without a copy.
+    ids = table["ids"].combine_chunks()
+    types = table["types"].combine_chunks().values.to_numpy() if "types" in table.column_names else None
+    offsets = ids.offsets.to_numpy().astype(np.int64)
+    padding_id = int(table.schema.metadata[PADDING_ID])
+    return Encoded(ids.values.to_numpy(), types, offsets, table["label"].to_numpy(), padding_id)
 
 
 def _encode(split: Split, tokenizer: Any, max_length: int, has_types: bool) -> Encoded:

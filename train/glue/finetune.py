@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import get_linear_schedule_with_warmup
 
+from durable.failpoints import failpoint
 from train.errors import TrainError
 from train.glue.checkpoint import Subject, load_classifier
 from train.glue.encode import (
@@ -52,6 +53,7 @@ class Finetuned:
     """Mean over the last epoch."""
     training_seconds: float
     evaluation_seconds: float
+    device: str
 
     def sha256(self) -> str:
         """Of all logits as little-endian float32, split by split."""
@@ -78,7 +80,8 @@ def finetune(
     subject: Subject, task: EncodedTask, protocol: Protocol, seed: int, device: torch.device, on_step: Step
 ) -> Finetuned:
     """Fine-tune and predict. Raises TrainError if the loss is no number in the end."""
-    num_labels = len(task.data.task.classes) or 1
+    failpoint("finetune.begin")
+    num_labels = len(task.task.classes) or 1
     with _repeatable(device):
         model = load_classifier(subject, num_labels, seed)
         task = with_used_tokens_only(model, task)
@@ -89,10 +92,9 @@ def finetune(
         validation = {name: split for name, split in task.splits.items() if name != "train"}
         logits = {name: predict(model, split, protocol) for name, split in validation.items()}
     if not (math.isfinite(loss) and all(np.isfinite(values).all() for values in logits.values())):
-        raise TrainError(
-            f"{subject.name}, {task.data.task.name}, seed {seed}: the training diverged, its loss is no number"
-        )
-    return Finetuned(logits, loss, trained - started, time.perf_counter() - trained)
+        raise TrainError(f"{subject.name}, {task.task.name}, seed {seed}: the training diverged, its loss is no number")
+    hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    return Finetuned(logits, loss, trained - started, time.perf_counter() - trained, hardware)
 
 
 def _train(model: Any, split: Encoded, protocol: Protocol, seed: int, on_step: Step) -> float:

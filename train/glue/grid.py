@@ -1,39 +1,40 @@
-"""The grid of cells, checkpoints × tasks × seeds: each is run once, kept as one file, and never run again.
+"""The grid of cells, checkpoints × tasks × seeds: each is run once, in one of several processes, and kept."""
 
-    OUT/grid.json                                protocol, assumptions, what the tasks' data and checkpoints are
-    OUT/cells/<12 hex>/<task>-<seed>.json        one cell: identity, scores, predictions; timing under its own key
-    OUT/table.{md,tex,csv,json}                  every finished cell of the folder
-
-The folder of a cell is named by the sha256 of the checkpoint's weights.
-"""
-
-import json
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import contextlib
+import functools
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from durable.errors import with_hint
-from durable.files import sweep_partials, write_json
+from durable.files import sweep_partials
 from durable.locks import folder_lock
 from durable.progress import ProgressCallback, silent
-from durable.settings import difference
 from durable.signals import StopRequest
+from durable.workers import Outcome as WorkerOutcome
+from durable.workers import Supervisor, Tell, Work
 from train.errors import TrainError
-from train.glue.checkpoint import Subject, find_subject, load_config, load_tokenizer
-from train.glue.encode import EncodedTask, encode_task
+from train.glue.cells import (
+    Cell,
+    is_finished,
+    open_folder,
+    read_cells,
+    read_grid,
+    refuse_foreign_folder,
+    write_cell,
+)
+from train.glue.checkpoint import Subject, find_subject, load_config, load_tokenizer, usable_length
+from train.glue.encode import load_encoded, save_encoded
 from train.glue.finetune import Finetuned, StoppedError, finetune, steps_of
-from train.glue.protocol import ASSUMPTIONS, Protocol
-from train.glue.read import HUB_DATASET, TaskData, read_task
-from train.glue.score import Values, predictions_of, scores_of
+from train.glue.protocol import Protocol
+from train.glue.read import TaskData, read_task
 from train.glue.table import Table, write_table
-from train.glue.tasks import Task
+from train.glue.tasks import TASKS, Task
 
-FORMAT_VERSION = 1
-GRID = "grid.json"
+# Weights, gradients and two moments, then what activations and libraries take.
+COPIES_OF_WEIGHTS, BYTES_BESIDE = 4, 1 << 30
 
 
 @dataclass(frozen=True)
@@ -48,18 +49,8 @@ class Request:
     data_dir: Path | None = None
     """Folder of the official TSV files; None reads the hub."""
     device: str = "auto"
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One fine-tuning: a checkpoint, a task, a seed."""
-
-    subject: Subject
-    task: Task
-    seed: int
-
-    def path(self, out: Path) -> Path:
-        return out / "cells" / self.subject.short / f"{self.task.name}-{self.seed}.json"
+    workers: int | None = None
+    """Processes, each with one cell; None is one per core on a CPU, as far as memory goes, and one on a GPU."""
 
 
 @dataclass(frozen=True)
@@ -71,31 +62,40 @@ class Outcome:
     """Cells that an earlier run had finished."""
     left: int
     """Cells that were asked for and not reached."""
+    failed: Mapping[str, str]
+    """Cells that ended in an error, and the error."""
     table: Table
 
 
 def run_grid(request: Request, *, progress: ProgressCallback = silent, stop: StopRequest | None = None) -> Outcome:
-    """Run the cells that are not there yet, then write the table of the whole folder.
+    """Run the cells that are not there yet, and keep the table of the whole folder up to date.
 
-    `progress` counts optimizer steps. Once `stop` is requested the cell at hand is given up and the rest is left.
-    Raises TrainError for bad input, and where the folder holds cells of another protocol or other data.
+    `progress` counts optimizer steps. Once `stop` is requested the cells at hand are given up and the rest is
+    left. A cell that fails is named in the outcome; the others go on. Raises TrainError for bad input, and where
+    the folder holds cells of another protocol or other data.
     """
     device = chosen_device(request.device)
     subjects = _distinct(find_subject(path) for path in request.checkpoints)
-    _refuse_foreign_folder(request.out)
+    refuse_foreign_folder(request.out)
     data = {task.name: read_task(task, request.data_dir) for task in request.tasks}
     for subject in subjects:
         load_tokenizer(subject)
     with folder_lock(request.out):
         sweep_partials(request.out)
-        _open_folder(request, subjects, data)
+        open_folder(request.out, subjects, data, request.protocol, from_hub=request.data_dir is None)
         cells = [Cell(subject, task, seed) for task in request.tasks for subject in subjects for seed in request.seeds]
-        missing = [cell for cell in cells if not _is_finished(cell, request, data)]
-        # The longest first, so that no long one is left to the end alone.
-        missing.sort(key=lambda cell: -len(data[cell.task.name].train))
-        trained = _run(missing, request, data, device, _Watch(progress, stop, missing, data, request.protocol))
-        table = write_table(request.out, read_cells(request.out), read_grid(request.out))
-    return Outcome(trained, len(cells) - len(missing), len(missing) - trained, table)
+        missing = [cell for cell in cells if not is_finished(cell, request.out, data[cell.task.name], request.protocol)]
+        table = _write_table(request.out)
+        run = _Run(request, device, data, progress, stop, missing)
+        for cell, result in run.results():
+            write_cell(cell, request.out, data[cell.task.name], request.protocol, result)
+            table = _write_table(request.out)
+    left = len(missing) - run.trained - len(run.failed)
+    return Outcome(run.trained, len(cells) - len(missing), left, run.failed, table)
+
+
+def _write_table(out: Path) -> Table:
+    return write_table(out, read_cells(out), read_grid(out))
 
 
 def chosen_device(name: str) -> torch.device:
@@ -109,26 +109,6 @@ def chosen_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def read_grid(out: Path) -> dict[str, Any]:
-    """The record of a GLUE folder. Raises TrainError if `out` is none."""
-    return _read_json(out / GRID, f"{out} is not a GLUE folder: {GRID} is missing")
-
-
-def read_cells(out: Path) -> list[dict[str, Any]]:
-    """Every finished cell of a GLUE folder, in a fixed order."""
-    return [_read_json(path, f"{path} is missing") for path in sorted((out / "cells").glob("*/*.json"))]
-
-
-def _read_json(path: Path, if_missing: str) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise TrainError(if_missing) from None
-    except ValueError as error:
-        raise with_hint(TrainError(f"{path} is damaged: {error}"), "delete it and run the command again") from None
-    return content
-
-
 def _distinct(subjects: Iterable[Subject]) -> list[Subject]:
     distinct: dict[str, Subject] = {}
     for subject in subjects:
@@ -136,190 +116,120 @@ def _distinct(subjects: Iterable[Subject]) -> list[Subject]:
     return list(distinct.values())
 
 
-def _refuse_foreign_folder(out: Path) -> None:
-    if out.exists() and not out.is_dir():
-        raise TrainError(f"{out} is a file, expected a folder to write to")
-    if out.is_dir() and not (out / GRID).is_file():
-        other = sorted(path.name for path in out.iterdir() if not path.name.startswith("."))
-        if other:
-            raise with_hint(
-                TrainError(f"{out} holds other things ({other[0]}) and no {GRID}"), "give --out a new folder"
-            )
+@dataclass(frozen=True)
+class _Order:
+    """A cell as it is sent to a worker."""
+
+    place: int
+    subject: Subject
+    task: str
+    seed: int
+    encoded: Path
 
 
-def _open_folder(request: Request, subjects: Sequence[Subject], data: Mapping[str, TaskData]) -> None:
-    """Write grid.json, or add to it; refuse where what is there was made otherwise."""
-    new: dict[str, Any] = {
-        "format_version": FORMAT_VERSION,
-        "protocol": request.protocol.model_dump(),
-        "tasks": {name: {"data": task.sha256} for name, task in data.items()},
-        "checkpoints": {subject.weights: {"model": subject.model} for subject in subjects},
-    }
-    record = read_grid(request.out) if (request.out / GRID).is_file() else new
-    if changes := _difference_to(record, new):
-        raise with_hint(
-            TrainError(f"{request.out} was made otherwise: {'; '.join(changes)}"),
-            "give another --out, or the settings of the first run",
-        )
-    tasks, checkpoints = dict(record["tasks"]), dict(record["checkpoints"])
-    for name, task in data.items():
-        source = HUB_DATASET if request.data_dir is None else "TSV"
-        tasks.setdefault(name, {})
-        tasks[name] = {
-            "data": task.sha256,
-            "rows": task.rows(),
-            "source": tasks[name].get("source", source),
-        }
-    for subject in subjects:
-        checkpoints[subject.weights] = _facts(subject, request.protocol)
-    write_json(
-        request.out / GRID,
-        {
-            "format_version": FORMAT_VERSION,
-            "protocol": request.protocol.model_dump(),
-            "assumptions": ASSUMPTIONS,
-            "tasks": tasks,
-            "checkpoints": checkpoints,
-        },
-        name="grid",
-    )
-
-
-def _difference_to(record: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """What both records name and do not agree on."""
-    changes = [
-        *difference({"format_version": record["format_version"]}, {"format_version": new["format_version"]}),
-        *difference(record["protocol"], new["protocol"]),
-    ]
-    for kind, identity in (("tasks", "data"), ("checkpoints", "model")):
-        for name in record[kind].keys() & new[kind].keys():
-            old, now = record[kind][name], new[kind][name]
-            changes += difference({name[:12]: {identity: old[identity]}}, {name[:12]: {identity: now[identity]}})
-    return changes
-
-
-def _facts(subject: Subject, protocol: Protocol) -> dict[str, Any]:
-    config = load_config(subject)
-    facts = {
-        "name": subject.name,
-        "model": subject.model,
-        "model_type": config.model_type,
-        "operator": getattr(config, "attention_operator", None),
-        "max_length": _max_length(config, protocol),
-    }
-    return {key: value for key, value in facts.items() if value is not None}
-
-
-def _max_length(config: Any, protocol: Protocol) -> int:
-    return min(protocol.max_length, getattr(config, "max_position_embeddings", protocol.max_length))
-
-
-def _identity(cell: Cell, request: Request, data: Mapping[str, TaskData]) -> dict[str, Any]:
-    return {
-        "weights": cell.subject.weights,
-        "model": cell.subject.model,
-        "task": cell.task.name,
-        "data": data[cell.task.name].sha256,
-        "protocol": request.protocol.model_dump(),
-        "seed": cell.seed,
-    }
-
-
-def _is_finished(cell: Cell, request: Request, data: Mapping[str, TaskData]) -> bool:
-    path = cell.path(request.out)
-    if not path.is_file():
-        return False
-    changes = difference(_read_json(path, "")["identity"], _identity(cell, request, data))
-    if changes:
-        raise with_hint(TrainError(f"{path} is another cell: {'; '.join(changes)}"), "give another --out")
-    return True
-
-
-class _Watch:
-    """Counts steps over all cells, tells the progress, and asks whether to stop."""
+class _Run:
+    """The missing cells on their way through the workers."""
 
     def __init__(
         self,
+        request: Request,
+        device: torch.device,
+        data: Mapping[str, TaskData],
         progress: ProgressCallback,
         stop: StopRequest | None,
         cells: Sequence[Cell],
-        data: Mapping[str, TaskData],
-        protocol: Protocol,
     ) -> None:
-        self._progress, self._stop = progress, stop
-        self._steps = {cell: steps_of(len(data[cell.task.name].train), protocol) for cell in cells}
-        self._done = 0
+        self._request, self._device, self._data, self._progress, self._stop = request, device, data, progress, stop
+        steps = {name: steps_of(len(task.train), request.protocol) for name, task in data.items()}
+        # The longest first, so that no long one is left to the end alone; characters stand for tokens.
+        cost = {name: steps[name] * _mean_characters(task) for name, task in data.items()}
+        self._cells = sorted(cells, key=lambda cell: -cost[cell.task.name])
+        self._total = sum(steps[cell.task.name] for cell in cells)
+        self._steps, self._done = steps, [0] * len(cells)
+        self.trained = 0
+        self.failed: dict[str, str] = {}
 
-    @property
-    def stopped(self) -> bool:
-        return self._stop is not None and self._stop.requested
+    def results(self) -> Iterator[tuple[Cell, Finetuned]]:
+        """Every cell with what became of its model, as they end; failures are noted in `failed`."""
+        workers = min(self._request.workers or _default_workers(self._device, self._cells), len(self._cells))
+        for outcome in self._in_this_process() if workers < 2 else self._in_workers(workers):
+            cell = self._cells[outcome.argument.place]
+            self._done[outcome.argument.place] = self._steps[cell.task.name]
+            if outcome.result is not None:
+                self.trained += 1
+                yield cell, outcome.result
+            elif outcome.error is not None:
+                self.failed[cell.name] = _reason(outcome.error)
+            else:
+                self.failed[cell.name] = f"its process was killed {outcome.deaths} times: out of memory?"
 
-    def cell(self, cell: Cell) -> Callable[[int], None]:
-        before, total = self._done, sum(self._steps.values())
-        self._done += self._steps[cell]
-        name = f"{cell.subject.name} {cell.task.name}-{cell.seed}"
+    def _orders(self) -> Iterator[_Order]:
+        for place, cell in enumerate(self._cells):
+            if self._stop is not None and self._stop.requested:
+                return
+            task = self._data[cell.task.name]
+            length = usable_length(load_config(cell.subject), self._request.protocol.max_length)
+            encoded = save_encoded(self._request.out / "encoded", task, cell.subject, length)
+            yield _Order(place, cell.subject, cell.task.name, cell.seed, encoded)
 
-        def on_step(step: int) -> None:
-            if self.stopped:
-                raise StoppedError
-            self._progress(before + step, total, {"cell": name})
-
-        return on_step
-
-
-def _run(
-    cells: Sequence[Cell], request: Request, data: Mapping[str, TaskData], device: torch.device, watch: _Watch
-) -> int:
-    encoded: dict[tuple[str, str], EncodedTask] = {}
-    for trained, cell in enumerate(cells):
-        key = (cell.subject.model, cell.task.name)
-        if watch.stopped:
-            return trained
-        if key not in encoded:
-            encoded = {key: _encoded(cell.subject, data[cell.task.name], request.protocol)}
-        try:
-            result = finetune(cell.subject, encoded[key], request.protocol, cell.seed, device, watch.cell(cell))
-        except StoppedError:
-            return trained
-        write_json(
-            cell.path(request.out),
-            _record(cell, _identity(cell, request, data), data, result, device),
-            name="cell",
+    def _in_workers(self, count: int) -> Iterator[WorkerOutcome[_Order, Finetuned]]:
+        setting = self._request.protocol, str(self._device)
+        supervisor: Supervisor[_Order, Finetuned] = Supervisor(
+            start, setting, count, on_report=self._report, stop=self._stop
         )
-    return len(cells)
+        yield from supervisor.run(self._orders())
+
+    def _in_this_process(self) -> Iterator[WorkerOutcome[_Order, Finetuned]]:
+        work = start((self._request.protocol, str(self._device)))
+        for order in self._orders():
+            try:
+                yield WorkerOutcome(order, result=work(order, functools.partial(self._on_step, order)))
+            except StoppedError:
+                return
+            except (ValueError, RuntimeError, OSError) as error:  # RuntimeError: out of a GPU's memory, say
+                yield WorkerOutcome(order, error=error)
+
+    def _on_step(self, order: _Order, step: int) -> None:
+        if self._stop is not None and self._stop.requested:
+            raise StoppedError
+        self._report(order, step)
+
+    def _report(self, order: _Order, step: int) -> None:
+        self._done[order.place] = step
+        self._progress(sum(self._done), self._total, {"cell": self._cells[order.place].name})
 
 
-def _encoded(subject: Subject, data: TaskData, protocol: Protocol) -> EncodedTask:
-    config = load_config(subject)
-    return encode_task(data, load_tokenizer(subject), config, _max_length(config, protocol))
+def start(setting: tuple[Protocol, str]) -> Work[_Order, Finetuned]:
+    """What a worker does with every cell it is sent: fine-tune, and tell after each step."""
+    protocol, device = setting
+
+    def work(order: _Order, tell: Tell) -> Finetuned:
+        task = load_encoded(order.encoded, TASKS[order.task])
+        return finetune(order.subject, task, protocol, order.seed, torch.device(device), tell)
+
+    return work
 
 
-def _record(
-    cell: Cell,
-    identity: Mapping[str, Any],
-    data: Mapping[str, TaskData],
-    result: Finetuned,
-    device: torch.device,
-) -> dict[str, Any]:
-    predictions = {split: predictions_of(cell.task, logits) for split, logits in result.logits.items()}
-    labels = {split: rows.labels for split, rows in data[cell.task.name].validation.items()}
-    return {
-        "format_version": FORMAT_VERSION,
-        "identity": identity,
-        "scores": scores_of(cell.task, predictions, labels),
-        "training_loss": result.training_loss,
-        "predictions": {split: _as_text(cell.task, values) for split, values in predictions.items()},
-        "predictions_sha256": result.sha256(),
-        "timing": {
-            "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "training_seconds": round(result.training_seconds, 3),
-            "evaluation_seconds": round(result.evaluation_seconds, 3),
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-            "torch": torch.__version__,
-        },
-    }
+def _default_workers(device: torch.device, cells: Sequence[Cell]) -> int:
+    if device.type != "cpu":
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    largest = max((cell.subject.size for cell in cells), default=0)
+    return max(1, min(cores, _available_memory() // (COPIES_OF_WEIGHTS * largest + BYTES_BESIDE)))
 
 
-def _as_text(task: Task, predictions: Values) -> str:
-    """Classes as one digit each; numbers in as many digits as float32 needs, divided by blanks."""
-    return (" " if task.is_regression else "").join(str(value) for value in predictions)
+def _available_memory() -> int:
+    with contextlib.suppress(FileNotFoundError), open("/proc/meminfo") as file:
+        for line in file:
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _mean_characters(task: TaskData) -> float:
+    return sum(len(text) for column in task.train.text for text in column) / len(task.train)
+
+
+def _reason(error: Exception) -> str:
+    text = str(error).splitlines()[0] if str(error) else ""
+    return text if isinstance(error, ValueError) else f"{type(error).__name__}: {text}"

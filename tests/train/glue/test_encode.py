@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,8 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.train.glue.conftest import CheckpointFactory
-from train.glue.checkpoint import find_subject, load_config, load_tokenizer
-from train.glue.encode import batches_by_tokens, encode_task, groups_of_similar_length, padded
+from train.errors import TrainError
+from train.glue.checkpoint import find_subject, load_tokenizer
+from train.glue.encode import (
+    batches_by_tokens,
+    encode_task,
+    groups_of_similar_length,
+    load_encoded,
+    padded,
+    save_encoded,
+)
 from train.glue.read import read_task
 from train.glue.tasks import TASKS
 
@@ -42,14 +51,15 @@ def test_evaluation_batches_hold_every_row_once_and_keep_to_their_tokens(values:
 
 
 @pytest.fixture
-def encoded(glue: Any, checkpoint: CheckpointFactory) -> Any:
-    subject = find_subject(checkpoint())
-    return encode_task(read_task(TASKS["rte"], glue), load_tokenizer(subject), load_config(subject), 13)
+def encoded(glue: Path, checkpoint: CheckpointFactory) -> Any:
+    return encode_task(read_task(TASKS["rte"], glue), find_subject(checkpoint()), 13)
 
 
-def test_examples_are_those_of_the_checkpoints_tokenizer(encoded: Any, checkpoint: CheckpointFactory) -> None:
+def test_examples_are_those_of_the_checkpoints_tokenizer(
+    encoded: Any, glue: Path, checkpoint: CheckpointFactory
+) -> None:
     tokenizer = load_tokenizer(find_subject(checkpoint()))
-    split, text = encoded.train, encoded.data.train.text
+    split, text = encoded.train, read_task(TASKS["rte"], glue).train.text
     for row in range(len(split)):
         expected = tokenizer(text[0][row], text[1][row], truncation=True, max_length=13, return_token_type_ids=True)
         part = slice(split.offsets[row], split.offsets[row + 1])
@@ -71,3 +81,40 @@ def test_a_batch_is_padded_to_its_longest_example(encoded: Any) -> None:
 def test_a_batch_of_one_length_has_no_attention_mask(encoded: Any) -> None:
     rows = np.flatnonzero(encoded.train.lengths == 13)
     assert "attention_mask" not in padded(encoded.train, rows, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("task", ["cola", "rte", "stsb"])
+def test_a_task_comes_back_from_its_arrow_files_as_it_was(
+    task: str, glue: Path, checkpoint: CheckpointFactory, tmp_path: Path
+) -> None:
+    subject, data = find_subject(checkpoint()), read_task(TASKS[task], glue)
+    direct = encode_task(data, subject, 13)
+    place = save_encoded(tmp_path, data, subject, 13)
+    loaded = load_encoded(place, TASKS[task])
+    assert loaded.splits.keys() == direct.splits.keys()
+    for name, split in direct.splits.items():
+        for part in ("ids", "types", "offsets", "labels"):
+            expected, found = getattr(split, part), getattr(loaded.splits[name], part)
+            assert (found == expected).all(), part
+            assert found.dtype == expected.dtype, part
+        assert loaded.splits[name].padding_id == split.padding_id
+
+
+def test_a_task_is_tokenized_once_per_data_tokenizer_and_length(
+    glue: Path, checkpoint: CheckpointFactory, tmp_path: Path
+) -> None:
+    data = read_task(TASKS["rte"], glue)
+    place = save_encoded(tmp_path, data, find_subject(checkpoint("pairwise")), 13)
+    made = (place / "train.arrow").stat().st_mtime_ns
+    assert save_encoded(tmp_path, data, find_subject(checkpoint("symmetric")), 13) == place
+    assert (place / "train.arrow").stat().st_mtime_ns == made
+    assert save_encoded(tmp_path, data, find_subject(checkpoint()), 12) != place
+
+
+def test_a_damaged_arrow_file_is_an_error_that_names_it(
+    glue: Path, checkpoint: CheckpointFactory, tmp_path: Path
+) -> None:
+    place = save_encoded(tmp_path, read_task(TASKS["rte"], glue), find_subject(checkpoint()), 13)
+    (place / "train.arrow").write_bytes((place / "train.arrow").read_bytes()[:100])
+    with pytest.raises(TrainError, match=r"train\.arrow is damaged"):
+        load_encoded(place, TASKS["rte"])

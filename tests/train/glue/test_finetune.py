@@ -14,7 +14,7 @@ from symbert import OPERATORS
 from tests.train.glue.conftest import CheckpointFactory
 from train.errors import TrainError
 from train.glue import finetune as module
-from train.glue.checkpoint import Subject, find_subject, load_classifier, load_config, load_tokenizer
+from train.glue.checkpoint import Subject, find_subject, load_classifier
 from train.glue.encode import EncodedTask, encode_task, padded, with_used_tokens_only
 from train.glue.finetune import StoppedError, epoch_batches, finetune, parameter_groups, predict, steps_of
 from train.glue.protocol import Protocol
@@ -31,7 +31,7 @@ def silent(step: int) -> None:
 
 
 def encoded(glue: Path, subject: Subject, task: str = "rte") -> EncodedTask:
-    return encode_task(read_task(TASKS[task], glue), load_tokenizer(subject), load_config(subject), 32)
+    return encode_task(read_task(TASKS[task], glue), subject, 32)
 
 
 @pytest.mark.parametrize("operator", OPERATORS)
@@ -151,7 +151,7 @@ def test_a_model_learns_what_can_be_learned(glue: Path, checkpoint: CheckpointFa
     protocol = Protocol(epochs=20, learning_rate=3e-3)
     result = finetune(subject, data, protocol, 1, CPU, silent)
     predictions = predictions_of(TASKS["cola"], result.logits["validation"])
-    assert (predictions == data.data.validation["validation"].labels).all()
+    assert (predictions == data.splits["validation"].labels).all()
 
 
 def test_a_training_that_diverges_is_an_error_that_names_the_cell(glue: Path, checkpoint: CheckpointFactory) -> None:

@@ -25,6 +25,7 @@ def request_(glue: Path, checkpoint: CheckpointFactory, tmp_path: Path) -> Reque
         protocol=Protocol(epochs=1),
         data_dir=glue,
         device="cpu",
+        workers=1,
     )
 
 
@@ -100,6 +101,45 @@ def test_a_stop_request_keeps_what_is_finished_and_leaves_the_rest(request_: Req
     assert len(cells(request_.out)) == 2
     assert (request_.out / "table.md").is_file()
     assert run_grid(request_).trained == 2
+
+
+def test_two_workers_make_the_same_cells_as_this_process(request_: Request, tmp_path: Path) -> None:
+    run_grid(request_)
+    outcome = run_grid(replace(request_, out=tmp_path / "workers", workers=2))
+    assert outcome.trained == 4
+    here, there = cells(request_.out), cells(tmp_path / "workers")
+    assert here.keys() == there.keys()
+    assert [scores(content) for content in here.values()] == [scores(content) for content in there.values()]
+
+
+def test_a_failed_cell_is_named_the_others_go_on_and_it_is_tried_again(
+    request_: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SYMBERT_FAILPOINT", "finetune.begin:2:full")
+    outcome = run_grid(request_)
+    assert (outcome.trained, outcome.left) == (3, 0)
+    ((name, reason),) = outcome.failed.items()
+    assert name.startswith("pairwise ")
+    assert reason.startswith("OSError: [Errno 28] No space left on device")
+    assert len(cells(request_.out)) == 3
+    monkeypatch.delenv("SYMBERT_FAILPOINT")
+    outcome = run_grid(request_)
+    assert (outcome.trained, outcome.found, outcome.failed) == (1, 3, {})
+
+
+def test_the_longest_task_comes_first_and_the_table_grows_with_every_cell(request_: Request) -> None:
+    order: list[str] = []
+    rows: list[int] = []
+
+    def look(_done: float, _total: float | None, facts: Mapping[str, float | str]) -> None:
+        if facts["cell"] not in order:
+            order.append(str(facts["cell"]))
+            models = json.loads((request_.out / "table.json").read_text())["models"]
+            rows.append(sum(len(number["seeds"]) for model in models for number in model["numbers"].values()))
+
+    run_grid(request_, progress=look)
+    assert [name.partition(" ")[2] for name in order] == ["rte-1", "rte-2", "cola-1", "cola-2"]
+    assert rows == [0, 1, 2, 3]
 
 
 def test_the_record_holds_the_protocol_and_every_assumption(request_: Request) -> None:

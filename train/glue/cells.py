@@ -1,0 +1,180 @@
+"""Cells on disk: what a GLUE folder holds, what makes one cell another, and what is refused.
+
+    OUT/grid.json                            protocol, assumptions, what the tasks' data and the checkpoints are
+    OUT/cells/<12 hex>/<task>-<seed>.json    one cell: identity, scores, predictions; timing under its own key
+    OUT/encoded/                             the tasks as token ids; may be deleted
+    OUT/table.{md,tex,csv,json}              every finished cell of the folder
+
+The folder of a cell is named by the sha256 of the checkpoint's weights.
+"""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from durable.errors import with_hint
+from durable.files import write_json
+from durable.settings import difference
+from train.errors import TrainError
+from train.glue.checkpoint import Subject, load_config, usable_length
+from train.glue.finetune import Finetuned
+from train.glue.protocol import ASSUMPTIONS, Protocol
+from train.glue.read import HUB_DATASET, TaskData
+from train.glue.score import Values, predictions_of, scores_of
+from train.glue.tasks import Task
+
+FORMAT_VERSION = 1
+GRID = "grid.json"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One fine-tuning: a checkpoint, a task, a seed."""
+
+    subject: Subject
+    task: Task
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.subject.name} {self.task.name}-{self.seed}"
+
+    def path(self, out: Path) -> Path:
+        return out / "cells" / self.subject.short / f"{self.task.name}-{self.seed}.json"
+
+    def identity(self, data: TaskData, protocol: Protocol) -> dict[str, Any]:
+        """Everything that decides the scores; two cells are the same iff this is."""
+        return {
+            "weights": self.subject.weights,
+            "model": self.subject.model,
+            "task": self.task.name,
+            "data": data.sha256,
+            "protocol": protocol.model_dump(),
+            "seed": self.seed,
+        }
+
+
+def read_grid(out: Path) -> dict[str, Any]:
+    """The record of a GLUE folder. Raises TrainError if `out` is none."""
+    return _read_json(out / GRID, f"{out} is not a GLUE folder: {GRID} is missing")
+
+
+def read_cells(out: Path) -> list[dict[str, Any]]:
+    """Every finished cell of a GLUE folder, in a fixed order."""
+    return [_read_json(path, f"{path} is missing") for path in sorted((out / "cells").glob("*/*.json"))]
+
+
+def is_finished(cell: Cell, out: Path, data: TaskData, protocol: Protocol) -> bool:
+    """Whether the cell is there. Raises TrainError if another one is there under its name."""
+    path = cell.path(out)
+    if not path.is_file():
+        return False
+    changes = difference(_read_json(path, "")["identity"], cell.identity(data, protocol))
+    if changes:
+        raise with_hint(TrainError(f"{path} is another cell: {'; '.join(changes)}"), "give another --out")
+    return True
+
+
+def write_cell(cell: Cell, out: Path, data: TaskData, protocol: Protocol, result: Finetuned) -> None:
+    """Score a fine-tuned model and keep its cell, whole or not at all."""
+    predictions = {split: predictions_of(cell.task, logits) for split, logits in result.logits.items()}
+    labels = {split: rows.labels for split, rows in data.validation.items()}
+    record = {
+        "format_version": FORMAT_VERSION,
+        "identity": cell.identity(data, protocol),
+        "scores": scores_of(cell.task, predictions, labels),
+        "training_loss": result.training_loss,
+        "predictions": {split: _as_text(cell.task, values) for split, values in predictions.items()},
+        "predictions_sha256": result.sha256(),
+        "timing": {
+            "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "training_seconds": round(result.training_seconds, 3),
+            "evaluation_seconds": round(result.evaluation_seconds, 3),
+            "device": result.device,
+            "torch": torch.__version__,
+        },
+    }
+    write_json(cell.path(out), record, name="cell")
+
+
+def _as_text(task: Task, predictions: Values) -> str:
+    """Classes as one digit each; numbers in as many digits as float32 needs, divided by blanks."""
+    return (" " if task.is_regression else "").join(str(value) for value in predictions)
+
+
+def refuse_foreign_folder(out: Path) -> None:
+    """Raises TrainError if `out` is a file, or a folder of other things."""
+    if out.exists() and not out.is_dir():
+        raise TrainError(f"{out} is a file, expected a folder to write to")
+    if out.is_dir() and not (out / GRID).is_file():
+        other = sorted(path.name for path in out.iterdir() if not path.name.startswith("."))
+        if other:
+            raise with_hint(
+                TrainError(f"{out} holds other things ({other[0]}) and no {GRID}"), "give --out a new folder"
+            )
+
+
+def open_folder(
+    out: Path, subjects: Sequence[Subject], data: Mapping[str, TaskData], protocol: Protocol, *, from_hub: bool
+) -> None:
+    """Write grid.json, or add to it. Raises TrainError, with the difference, where what is there was made otherwise."""
+    new: dict[str, Any] = {
+        "format_version": FORMAT_VERSION,
+        "protocol": protocol.model_dump(),
+        "tasks": {name: {"data": task.sha256} for name, task in data.items()},
+        "checkpoints": {subject.weights: {"model": subject.model} for subject in subjects},
+    }
+    record = read_grid(out) if (out / GRID).is_file() else new
+    if changes := _difference_to(record, new):
+        raise with_hint(
+            TrainError(f"{out} was made otherwise: {'; '.join(changes)}"),
+            "give another --out, or the settings of the first run",
+        )
+    tasks, checkpoints = dict(record["tasks"]), dict(record["checkpoints"])
+    for name, task in data.items():
+        source = HUB_DATASET if from_hub else "TSV"
+        tasks[name] = {"source": source} | tasks.get(name, {}) | {"data": task.sha256, "rows": task.rows()}
+    for subject in subjects:
+        checkpoints[subject.weights] = _facts(subject, protocol)
+    record = {**new, "assumptions": ASSUMPTIONS, "tasks": tasks, "checkpoints": checkpoints}
+    write_json(out / GRID, record, name="grid")
+
+
+def _difference_to(record: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What both records name and do not agree on."""
+    changes = [
+        *difference({"format_version": record["format_version"]}, {"format_version": new["format_version"]}),
+        *difference(record["protocol"], new["protocol"]),
+    ]
+    for kind, identity in (("tasks", "data"), ("checkpoints", "model")):
+        for name in record[kind].keys() & new[kind].keys():
+            old, now = record[kind][name], new[kind][name]
+            changes += difference({name[:12]: {identity: old[identity]}}, {name[:12]: {identity: now[identity]}})
+    return changes
+
+
+def _facts(subject: Subject, protocol: Protocol) -> dict[str, Any]:
+    config = load_config(subject)
+    facts = {
+        "name": subject.name,
+        "model": subject.model,
+        "model_type": config.model_type,
+        "operator": getattr(config, "attention_operator", None),
+        "max_length": usable_length(config, protocol.max_length),
+    }
+    return {key: value for key, value in facts.items() if value is not None}
+
+
+def _read_json(path: Path, if_missing: str) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise TrainError(if_missing) from None
+    except ValueError as error:
+        raise with_hint(TrainError(f"{path} is damaged: {error}"), "delete it and run the command again") from None
+    return content
