@@ -26,7 +26,9 @@ def glue(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change the protocol, as in learning_rate=2e-5."),
     ] = None,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[
+        str | None, typer.Option("--device", help="cpu or cuda; by default cuda where there is a GPU.")
+    ] = None,
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, help="Cells at a time; by default one a core, one on a GPU.")
     ] = None,
@@ -55,7 +57,7 @@ def glue(
         workers=workers,
     )
     with StopRequest() as stop, progress("glue", "steps", quiet=quiet) as show:
-        outcome = run_grid(request, progress=show, stop=stop)
+        outcome = run_grid(request, progress=show, notice=say, stop=stop)
     if as_json:
         counts = {"trained": outcome.trained, "found": outcome.found, "left": outcome.left}
         print_json({**counts, "failed": outcome.failed, **as_document(outcome.table)})

@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,10 @@ from transformers.utils import logging
 import symbert  # noqa: F401 - tells transformers' Auto classes of its models
 from durable.errors import with_hint
 from durable.files import file_sha256
+from train.checkpoint import WEIGHTS, newest_valid
 from train.errors import TrainError
 
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+INDEX = "model.safetensors.index.json"
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
 # Keys of config.json that say who wrote it, not what the model computes.
 BOOKKEEPING = frozenset({"_name_or_path", "architectures", "auto_map", "dtype", "torch_dtype", "transformers_version"})
@@ -45,14 +46,15 @@ class Subject:
         return self.weights[:12]
 
 
-def find_subject(path: Path) -> Subject:
+def find_subject(path: Path, notice: Callable[[str], None]) -> Subject:
     """A checkpoint folder, or the newest checkpoint of a run folder, ready to be fine-tuned.
 
-    Raises TrainError, naming the folder, if weights, configuration or tokenizer are missing.
+    `notice` hears of damaged checkpoints that are passed over. Raises TrainError, naming the folder, if weights,
+    configuration or tokenizer are missing.
     """
     if not path.is_dir():
         raise TrainError(f"{path} does not exist, expected a checkpoint or run folder")
-    folder = newest_checkpoint(path) if (path / "checkpoints").is_dir() else path
+    folder = newest_checkpoint(path, notice) if (path / "checkpoints").is_dir() else path
     weights = _weight_files(folder)
     if not (folder / "config.json").is_file():
         raise TrainError(f"{folder} holds no config.json, expected a model folder")
@@ -73,14 +75,13 @@ def find_subject(path: Path) -> Subject:
     )
 
 
-def newest_checkpoint(run: Path) -> Path:
-    """The newest checkpoint of a run folder that holds its weights. Raises TrainError if there is none."""
-    folders = sorted((run / "checkpoints").glob("step-*"), reverse=True)
-    for folder in folders:
-        if (folder / WEIGHTS).is_file() and (folder / "config.json").is_file():
-            return folder
+def newest_checkpoint(run: Path, notice: Callable[[str], None]) -> Path:
+    """The newest whole checkpoint of a run folder; `notice` hears of damaged ones. Raises TrainError without any."""
+    checkpoint = newest_valid(run, notice)
+    if checkpoint is not None:
+        return checkpoint.folder
     raise with_hint(
-        TrainError(f"{run} holds no checkpoint with weights, expected {run}/checkpoints/step-…/{WEIGHTS}"),
+        TrainError(f"{run} holds no whole checkpoint, expected {run}/checkpoints/step-…/{WEIGHTS}"),
         "let `symbert pretrain` reach its first checkpoint",
     )
 

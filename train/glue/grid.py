@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from durable.progress import ProgressCallback, silent
 from durable.signals import StopRequest
 from durable.workers import Outcome as WorkerOutcome
 from durable.workers import Supervisor, Tell, Work
-from train.errors import TrainError
+from train.device import find_device
 from train.glue.cells import (
     Cell,
     is_finished,
@@ -48,7 +48,8 @@ class Request:
     protocol: Protocol = field(default_factory=Protocol)
     data_dir: Path | None = None
     """Folder of the official TSV files; None reads the hub."""
-    device: str = "auto"
+    device: str | None = None
+    """None is CUDA where there is a GPU, else the CPU."""
     workers: int | None = None
     """Processes, each with one cell; None is one per core on a CPU, as far as memory goes, and one on a GPU."""
 
@@ -67,15 +68,22 @@ class Outcome:
     table: Table
 
 
-def run_grid(request: Request, *, progress: ProgressCallback = silent, stop: StopRequest | None = None) -> Outcome:
+def run_grid(
+    request: Request,
+    *,
+    progress: ProgressCallback = silent,
+    notice: Callable[[str], None] = print,
+    stop: StopRequest | None = None,
+) -> Outcome:
     """Run the cells that are not there yet, and keep the table of the whole folder up to date.
 
-    `progress` counts optimizer steps. Once `stop` is requested the cells at hand are given up and the rest is
-    left. A cell that fails is named in the outcome; the others go on. Raises TrainError for bad input, and where
-    the folder holds cells of another protocol or other data.
+    `progress` counts optimizer steps; `notice` hears of damaged checkpoints that are passed over. Once `stop` is
+    requested the cells at hand are given up and the rest is left. A cell that fails is named in the outcome; the
+    others go on. Raises TrainError for bad input, and where the folder holds cells of another protocol or other
+    data.
     """
-    device = chosen_device(request.device)
-    subjects = _distinct(find_subject(path) for path in request.checkpoints)
+    device = find_device(request.device)
+    subjects = _distinct(find_subject(path, notice) for path in request.checkpoints)
     refuse_foreign_folder(request.out)
     data = {task.name: read_task(task, request.data_dir) for task in request.tasks}
     for subject in subjects:
@@ -96,17 +104,6 @@ def run_grid(request: Request, *, progress: ProgressCallback = silent, stop: Sto
 
 def _write_table(out: Path) -> Table:
     return write_table(out, read_cells(out), read_grid(out))
-
-
-def chosen_device(name: str) -> torch.device:
-    """`auto` is CUDA where there is one, else the CPU. Raises TrainError for CUDA where there is none."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name not in ("cpu", "cuda"):
-        raise TrainError(f"device `{name}` is not known, expected auto, cpu or cuda")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise TrainError("torch finds no CUDA device")
-    return torch.device(name)
 
 
 def _distinct(subjects: Iterable[Subject]) -> list[Subject]:

@@ -6,8 +6,10 @@ import pytest
 import torch
 from transformers import BertConfig, BertForMaskedLM, BertModel
 
+from durable.files import file_sha256
 from symbert import OPERATORS
 from tests.train.glue.conftest import CheckpointFactory, save_tokenizer
+from train.checkpoint import checkpoint_folder
 from train.errors import TrainError
 from train.glue.checkpoint import find_subject, load_classifier, load_tokenizer
 
@@ -17,11 +19,11 @@ def test_the_head_comes_from_the_seed_alone_and_the_encoder_from_the_checkpoint(
     operator: str, checkpoint: CheckpointFactory
 ) -> None:
     torch.manual_seed(5)
-    one = load_classifier(find_subject(checkpoint(operator)), 3, seed=1)
+    one = load_classifier(find_subject(checkpoint(operator), print), 3, seed=1)
     torch.manual_seed(6)
-    again = load_classifier(find_subject(checkpoint(operator)), 3, seed=1)
-    other_seed = load_classifier(find_subject(checkpoint(operator)), 3, seed=2)
-    other_operator = load_classifier(find_subject(checkpoint("original")), 3, seed=1)
+    again = load_classifier(find_subject(checkpoint(operator), print), 3, seed=1)
+    other_seed = load_classifier(find_subject(checkpoint(operator), print), 3, seed=2)
+    other_operator = load_classifier(find_subject(checkpoint("original"), print), 3, seed=1)
     for name, parameter in one.state_dict().items():
         assert torch.equal(parameter, again.state_dict()[name]), name
         is_head = name.startswith("classifier") or ".pooler." in name
@@ -42,22 +44,22 @@ def bert(folder: Path, kind: type[BertModel] | type[BertForMaskedLM], vocab_size
 def test_a_stock_bert_keeps_the_pooler_that_it_has(tmp_path: Path) -> None:
     stock = bert(tmp_path / "stock", BertModel)
     pooler = BertModel.from_pretrained(stock).pooler.dense.weight
-    heads = [load_classifier(find_subject(stock), 2, seed) for seed in (1, 2)]
+    heads = [load_classifier(find_subject(stock, print), 2, seed) for seed in (1, 2)]
     assert all(torch.equal(head.bert.pooler.dense.weight, pooler) for head in heads)
     assert not torch.equal(heads[0].classifier.weight, heads[1].classifier.weight)
 
 
 def test_a_stock_bert_without_pooler_gets_one_from_the_seed(tmp_path: Path) -> None:
-    subject = find_subject(bert(tmp_path / "stock", BertForMaskedLM))
+    subject = find_subject(bert(tmp_path / "stock", BertForMaskedLM), print)
     first, second = (load_classifier(subject, 2, seed).bert.pooler.dense.weight for seed in (1, 2))
     assert not torch.equal(first, second)
 
 
 def test_the_head_of_another_fine_tuning_is_not_taken_over(checkpoint: CheckpointFactory, tmp_path: Path) -> None:
-    tuned = load_classifier(find_subject(checkpoint()), 3, seed=1)
+    tuned = load_classifier(find_subject(checkpoint(), print), 3, seed=1)
     tuned.save_pretrained(tmp_path / "tuned")
     save_tokenizer(tmp_path / "tuned")
-    subject = find_subject(tmp_path / "tuned")
+    subject = find_subject(tmp_path / "tuned", print)
     for num_labels in (2, 3):
         fresh = load_classifier(subject, num_labels, seed=2)
         assert fresh.classifier.weight.shape[0] == num_labels
@@ -68,28 +70,34 @@ def test_the_head_of_another_fine_tuning_is_not_taken_over(checkpoint: Checkpoin
 def test_the_identity_is_the_weights_and_what_else_decides_the_scores(
     checkpoint: CheckpointFactory, tmp_path: Path
 ) -> None:
-    subject = find_subject(checkpoint())
+    subject = find_subject(checkpoint(), print)
     copy = tmp_path / "copy"
     shutil.copytree(checkpoint(), copy)
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps({**config, "transformers_version": "0", "_name_or_path": "x"}))
-    assert (find_subject(copy).weights, find_subject(copy).model) == (subject.weights, subject.model)
+    assert (find_subject(copy, print).weights, find_subject(copy, print).model) == (subject.weights, subject.model)
     (copy / "config.json").write_text(json.dumps({**config, "hidden_dropout_prob": 0.5}))
-    assert find_subject(copy).weights == subject.weights
-    assert find_subject(copy).model != subject.model
+    assert find_subject(copy, print).weights == subject.weights
+    assert find_subject(copy, print).model != subject.model
 
 
-def test_a_run_folder_stands_for_its_newest_checkpoint(checkpoint: CheckpointFactory, tmp_path: Path) -> None:
-    for step in (10, 200):
-        shutil.copytree(checkpoint(), tmp_path / "run" / "checkpoints" / f"step-{step:08d}")
-    (tmp_path / "run" / "checkpoints" / "step-00000300").mkdir()
-    subject = find_subject(tmp_path / "run")
+def test_a_run_folder_stands_for_its_newest_whole_checkpoint(checkpoint: CheckpointFactory, tmp_path: Path) -> None:
+    for step in (10, 200, 300):
+        folder = checkpoint_folder(tmp_path / "run", step)
+        shutil.copytree(checkpoint(), folder)
+        files = {path.name: file_sha256(path) for path in folder.iterdir()}
+        state = {"format_version": 1, "step": step, "files": files, "scaler": {}}
+        (folder / "state.json").write_text(json.dumps(state))
+    (folder / "model.safetensors").write_bytes(b"cut")
+    notices: list[str] = []
+    subject = find_subject(tmp_path / "run", notices.append)
     assert subject.folder.name == "step-00000200"
     assert subject.name == "run"
-    assert find_subject(subject.folder).name == "run/step-00000200"
-    with pytest.raises(TrainError, match="holds no checkpoint with weights"):
-        (tmp_path / "empty" / "checkpoints").mkdir(parents=True)
-        find_subject(tmp_path / "empty")
+    assert find_subject(subject.folder, print).name == "run/step-00000200"
+    assert ["step-00000300" in notice for notice in notices] == [True]
+    (tmp_path / "empty" / "checkpoints").mkdir(parents=True)
+    with pytest.raises(TrainError, match="holds no whole checkpoint"):
+        find_subject(tmp_path / "empty", print)
 
 
 @pytest.mark.parametrize(
@@ -106,24 +114,24 @@ def test_a_folder_that_is_no_checkpoint_is_an_error_that_names_what_is_missing(
     shutil.copytree(checkpoint(), tmp_path / "copy")
     (tmp_path / "copy" / gone).unlink()
     with pytest.raises(TrainError, match=message):
-        find_subject(tmp_path / "copy")
+        find_subject(tmp_path / "copy", print)
 
 
 def test_weights_as_a_pickle_are_not_loaded(checkpoint: CheckpointFactory, tmp_path: Path) -> None:
     shutil.copytree(checkpoint(), tmp_path / "copy")
     (tmp_path / "copy" / "model.safetensors").rename(tmp_path / "copy" / "pytorch_model.bin")
     with pytest.raises(TrainError, match="holds no weights") as caught:
-        find_subject(tmp_path / "copy")
+        find_subject(tmp_path / "copy", print)
     assert "is a pickle" in caught.value.__notes__[0]
 
 
 def test_a_folder_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(TrainError, match="nowhere does not exist, expected a checkpoint or run folder"):
-        find_subject(tmp_path / "nowhere")
+        find_subject(tmp_path / "nowhere", print)
 
 
 def test_a_tokenizer_of_a_larger_vocabulary_is_an_error(tmp_path: Path) -> None:
-    subject = find_subject(bert(tmp_path / "small", BertForMaskedLM, vocab_size=17))
+    subject = find_subject(bert(tmp_path / "small", BertForMaskedLM, vocab_size=17), print)
     with pytest.raises(TrainError, match="the tokenizer has 18 tokens, the model 17"):
         load_tokenizer(subject)
 
@@ -133,7 +141,7 @@ def test_damaged_weights_are_an_error_that_names_the_file(checkpoint: Checkpoint
     weights = tmp_path / "copy" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1000])
     with pytest.raises(TrainError, match=r"copy/model.safetensors is damaged"):
-        load_classifier(find_subject(tmp_path / "copy"), 2, seed=1)
+        load_classifier(find_subject(tmp_path / "copy", print), 2, seed=1)
 
 
 def test_weights_of_another_shape_than_the_configuration_are_an_error(
@@ -143,7 +151,7 @@ def test_weights_of_another_shape_than_the_configuration_are_an_error(
     config = json.loads((tmp_path / "copy" / "config.json").read_text())
     (tmp_path / "copy" / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 3}))
     with pytest.raises(TrainError, match=r"the weight symbert\.encoder\.layer\.2\..* is missing"):
-        load_classifier(find_subject(tmp_path / "copy"), 2, seed=1)
+        load_classifier(find_subject(tmp_path / "copy", print), 2, seed=1)
     (tmp_path / "copy" / "config.json").write_text(json.dumps({**config, "intermediate_size": 35}))
     with pytest.raises(TrainError, match=r"has shape \(34, ?21\)|has shape \(34,\)|has shape \(21, ?34\)"):
-        load_classifier(find_subject(tmp_path / "copy"), 2, seed=1)
+        load_classifier(find_subject(tmp_path / "copy", print), 2, seed=1)

@@ -52,13 +52,13 @@ def test_evaluation_batches_hold_every_row_once_and_keep_to_their_tokens(values:
 
 @pytest.fixture
 def encoded(glue: Path, checkpoint: CheckpointFactory) -> Any:
-    return encode_task(read_task(TASKS["rte"], glue), find_subject(checkpoint()), 13)
+    return encode_task(read_task(TASKS["rte"], glue), find_subject(checkpoint(), print), 13)
 
 
 def test_examples_are_those_of_the_checkpoints_tokenizer(
     encoded: Any, glue: Path, checkpoint: CheckpointFactory
 ) -> None:
-    tokenizer = load_tokenizer(find_subject(checkpoint()))
+    tokenizer = load_tokenizer(find_subject(checkpoint(), print))
     split, text = encoded.train, read_task(TASKS["rte"], glue).train.text
     for row in range(len(split)):
         expected = tokenizer(text[0][row], text[1][row], truncation=True, max_length=13, return_token_type_ids=True)
@@ -87,7 +87,7 @@ def test_a_batch_of_one_length_has_no_attention_mask(encoded: Any) -> None:
 def test_a_task_comes_back_from_its_arrow_files_as_it_was(
     task: str, glue: Path, checkpoint: CheckpointFactory, tmp_path: Path
 ) -> None:
-    subject, data = find_subject(checkpoint()), read_task(TASKS[task], glue)
+    subject, data = find_subject(checkpoint(), print), read_task(TASKS[task], glue)
     direct = encode_task(data, subject, 13)
     place = save_encoded(tmp_path, data, subject, 13)
     loaded = load_encoded(place, TASKS[task])
@@ -104,17 +104,17 @@ def test_a_task_is_tokenized_once_per_data_tokenizer_and_length(
     glue: Path, checkpoint: CheckpointFactory, tmp_path: Path
 ) -> None:
     data = read_task(TASKS["rte"], glue)
-    place = save_encoded(tmp_path, data, find_subject(checkpoint("pairwise")), 13)
+    place = save_encoded(tmp_path, data, find_subject(checkpoint("pairwise"), print), 13)
     made = (place / "train.arrow").stat().st_mtime_ns
-    assert save_encoded(tmp_path, data, find_subject(checkpoint("symmetric")), 13) == place
+    assert save_encoded(tmp_path, data, find_subject(checkpoint("symmetric"), print), 13) == place
     assert (place / "train.arrow").stat().st_mtime_ns == made
-    assert save_encoded(tmp_path, data, find_subject(checkpoint()), 12) != place
+    assert save_encoded(tmp_path, data, find_subject(checkpoint(), print), 12) != place
 
 
 def test_a_damaged_arrow_file_is_an_error_that_names_it(
     glue: Path, checkpoint: CheckpointFactory, tmp_path: Path
 ) -> None:
-    place = save_encoded(tmp_path, read_task(TASKS["rte"], glue), find_subject(checkpoint()), 13)
+    place = save_encoded(tmp_path, read_task(TASKS["rte"], glue), find_subject(checkpoint(), print), 13)
     (place / "train.arrow").write_bytes((place / "train.arrow").read_bytes()[:100])
     with pytest.raises(TrainError, match=r"train\.arrow is damaged"):
         load_encoded(place, TASKS["rte"])

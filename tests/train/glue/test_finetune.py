@@ -39,7 +39,7 @@ def encoded(glue: Path, subject: Subject, task: str = "rte") -> EncodedTask:
 def test_a_cell_repeats_bit_for_bit_whatever_ran_before(
     task: str, operator: str, glue: Path, checkpoint: CheckpointFactory
 ) -> None:
-    subject = find_subject(checkpoint(operator))
+    subject = find_subject(checkpoint(operator), print)
     data = encoded(glue, subject, task)
     torch.manual_seed(1)
     first = finetune(subject, data, SHORT, 1, CPU, silent)
@@ -51,7 +51,7 @@ def test_a_cell_repeats_bit_for_bit_whatever_ran_before(
 
 
 def test_fine_tuning_leaves_torchs_generator_and_threads_alone(glue: Path, checkpoint: CheckpointFactory) -> None:
-    subject = find_subject(checkpoint())
+    subject = find_subject(checkpoint(), print)
     torch.set_num_threads(2)
     torch.manual_seed(7)
     expected = torch.rand(3)
@@ -64,7 +64,7 @@ def test_fine_tuning_leaves_torchs_generator_and_threads_alone(glue: Path, check
 def test_groups_of_similar_length_add_up_to_the_gradient_of_the_whole_batch(
     glue: Path, checkpoint: CheckpointFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    subject = find_subject(checkpoint())
+    subject = find_subject(checkpoint(), print)
     split = encoded(glue, subject).train
     rows = np.arange(13)
     gradients = []
@@ -91,7 +91,7 @@ def without_dropout(checkpoint: Path, copy: Path) -> Path:
 @pytest.mark.parametrize("task", ["rte", "stsb"])
 def test_training_is_that_of_a_plain_loop(task: str, glue: Path, checkpoint: CheckpointFactory, tmp_path: Path) -> None:
     """The same without groups, cut-down vocabulary or fused optimizer, and with the model's own loss."""
-    subject = find_subject(without_dropout(checkpoint(), tmp_path / "copy"))
+    subject = find_subject(without_dropout(checkpoint(), tmp_path / "copy"), print)
     data = encoded(glue, subject, task)
     protocol = Protocol(epochs=2, batch_size=7, learning_rate=1e-3, weight_decay=0.1)
     labels = len(TASKS[task].classes) or 1
@@ -117,7 +117,7 @@ def test_training_is_that_of_a_plain_loop(task: str, glue: Path, checkpoint: Che
 
 
 def test_cutting_the_vocabulary_down_changes_no_output(glue: Path, checkpoint: CheckpointFactory) -> None:
-    subject = find_subject(checkpoint())
+    subject = find_subject(checkpoint(), print)
     data = encoded(glue, subject)
     model = load_classifier(subject, 2, 1)
     before = predict(model, data.train, SHORT)
@@ -136,7 +136,7 @@ def test_each_epoch_is_its_own_permutation_cut_into_batches() -> None:
 
 
 def test_only_weights_outside_layer_norm_are_decayed(checkpoint: CheckpointFactory) -> None:
-    model = load_classifier(find_subject(checkpoint()), 2, 1)
+    model = load_classifier(find_subject(checkpoint(), print), 2, 1)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     decayed, exempt = ([names[id(p)] for p in group["params"]] for group in parameter_groups(model, 0.1))
     assert sorted([*decayed, *exempt]) == sorted(names.values())
@@ -146,7 +146,7 @@ def test_only_weights_outside_layer_norm_are_decayed(checkpoint: CheckpointFacto
 
 
 def test_a_model_learns_what_can_be_learned(glue: Path, checkpoint: CheckpointFactory) -> None:
-    subject = find_subject(checkpoint("original"))
+    subject = find_subject(checkpoint("original"), print)
     data = encoded(glue, subject, "cola")
     protocol = Protocol(epochs=20, learning_rate=3e-3)
     result = finetune(subject, data, protocol, 1, CPU, silent)
@@ -155,14 +155,14 @@ def test_a_model_learns_what_can_be_learned(glue: Path, checkpoint: CheckpointFa
 
 
 def test_a_training_that_diverges_is_an_error_that_names_the_cell(glue: Path, checkpoint: CheckpointFactory) -> None:
-    subject = find_subject(checkpoint())
+    subject = find_subject(checkpoint(), print)
     protocol = Protocol(epochs=1, learning_rate=1e38)
     with pytest.raises(TrainError, match="pairwise, rte, seed 1: the training diverged"):
         finetune(subject, encoded(glue, subject), protocol, 1, CPU, silent)
 
 
 def test_a_step_may_end_the_training(glue: Path, checkpoint: CheckpointFactory) -> None:
-    subject = find_subject(checkpoint())
+    subject = find_subject(checkpoint(), print)
     steps = []
 
     def stop_at_two(step: int) -> None:
@@ -176,7 +176,7 @@ def test_a_step_may_end_the_training(glue: Path, checkpoint: CheckpointFactory) 
 
 
 def test_bfloat16_is_close_to_float32(glue: Path, checkpoint: CheckpointFactory) -> None:
-    subject = find_subject(checkpoint())
+    subject = find_subject(checkpoint(), print)
     data: Any = encoded(glue, subject)
     half = finetune(subject, data, Protocol(epochs=1, precision="bfloat16"), 1, CPU, silent)
     whole = finetune(subject, data, Protocol(epochs=1), 1, CPU, silent)
