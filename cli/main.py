@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from cli import analyze, demo, env, evaluate, export, glue, params, prepare, pretrain, push, tokenizer, verify
+from cli import analyze, demo, env, evaluate, export, glue, glue_compare, params, prepare, pretrain, push, tokenizer, verify
 from cli.console import print_error, say
 from durable.signals import EXIT_DONE, EXIT_INTERRUPTED, EXIT_REFUSED, EXIT_USAGE
 
@@ -51,6 +51,7 @@ app.command("prepare")(prepare.prepare)
 app.command("verify")(verify.verify)
 app.command("env")(env.env)
 app.command("glue")(glue.glue)
+app.command("glue-compare")(glue_compare.glue_compare)
 app.command("params")(params.params)
 app.command("pretrain")(pretrain.pretrain)
 app.add_typer(tokenizer.tokenizer, name="tokenizer")

@@ -2,6 +2,7 @@
 
     OUT/grid.json                            protocol, assumptions, what the tasks' data and the checkpoints are
     OUT/cells/<12 hex>/<task>-<seed>.json    one cell: identity, scores, predictions; timing under its own key
+    OUT/labels/<task>.json                   the labels of the validation splits
     OUT/encoded/                             the tasks as token ids; may be deleted
     OUT/table.{md,tex,csv,json}              every finished cell of the folder
 
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from durable.errors import with_hint
@@ -89,7 +91,7 @@ def write_cell(cell: Cell, out: Path, data: TaskData, protocol: Protocol, result
         "identity": cell.identity(data, protocol),
         "scores": scores_of(cell.task, predictions, labels),
         "training_loss": result.training_loss,
-        "predictions": {split: _as_text(cell.task, values) for split, values in predictions.items()},
+        "predictions": {split: values_as_text(cell.task, values) for split, values in predictions.items()},
         "predictions_sha256": result.sha256(),
         "timing": {
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -102,9 +104,33 @@ def write_cell(cell: Cell, out: Path, data: TaskData, protocol: Protocol, result
     write_json(cell.path(out), record, name="cell")
 
 
-def _as_text(task: Task, predictions: Values) -> str:
+def values_as_text(task: Task, values: Values) -> str:
     """Classes as one digit each; numbers in as many digits as float32 needs, divided by blanks."""
-    return (" " if task.is_regression else "").join(str(value) for value in predictions)
+    return (" " if task.is_regression else "").join(str(value) for value in values)
+
+
+def values_from_text(task: Task, text: str) -> Values:
+    """What values_as_text made text of."""
+    if task.is_regression:
+        return np.array(text.split(), np.float32)
+    return np.frombuffer(text.encode(), np.uint8).astype(np.int64) - ord("0")
+
+
+def read_labels(out: Path, task: Task) -> dict[str, Values]:
+    """The labels of a task's validation splits. Raises TrainError if the folder has none of that task."""
+    path = _labels_path(out, task)
+    record = _read_json(path, f"{path} is missing, expected the labels of {task.name}: run symbert glue on {out} again")
+    return {split: values_from_text(task, text) for split, text in record["labels"].items()}
+
+
+def _write_labels(out: Path, data: TaskData) -> None:
+    labels = {split: values_as_text(data.task, rows.labels) for split, rows in data.validation.items()}
+    if not _labels_path(out, data.task).is_file():
+        write_json(_labels_path(out, data.task), {"data": data.sha256, "labels": labels}, name="labels")
+
+
+def _labels_path(out: Path, task: Task) -> Path:
+    return out / "labels" / f"{task.name}.json"
 
 
 def refuse_foreign_folder(out: Path) -> None:
@@ -143,6 +169,8 @@ def open_folder(
         checkpoints[subject.weights] = _facts(subject, protocol)
     record = {**new, "assumptions": ASSUMPTIONS, "tasks": tasks, "checkpoints": checkpoints}
     write_json(out / GRID, record, name="grid")
+    for task in data.values():
+        _write_labels(out, task)
 
 
 def _difference_to(record: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

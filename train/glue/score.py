@@ -50,7 +50,7 @@ def metric_of(name: str, predictions: Values, labels: Values) -> float:
     if np.ptp(predictions) == 0 or np.ptp(labels) == 0:
         return 0.0
     correlation = pearsonr if name == "pearson" else spearmanr
-    return float(correlation(predictions, labels).statistic)
+    return float(correlation(predictions.astype(np.float64), labels.astype(np.float64)).statistic)
 
 
 def numbers_of(task: Task, scores: Scores) -> dict[str, float]:
@@ -66,9 +66,18 @@ class Summary:
     values: tuple[float, ...]
     """In the order of `seeds`."""
 
+    def only(self, seeds: Sequence[int]) -> "Summary":
+        """The same for some of the seeds, in the order given."""
+        by_seed = dict(zip(self.seeds, self.values, strict=True))
+        return Summary(tuple(seeds), tuple(by_seed[seed] for seed in seeds))
+
     @property
     def mean(self) -> float:
         return statistics.fmean(self.values)
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.values)
 
     @property
     def standard_deviation(self) -> float | None:

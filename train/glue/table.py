@@ -13,7 +13,7 @@ from typing import Any
 
 from durable.files import write_text
 from train.glue.score import ModelScores, Scores, Summary, model_scores
-from train.glue.tasks import NUMBERS, TASKS
+from train.glue.tasks import NUMBERS, TASKS, task_of
 
 HEADINGS = {"mnli_m": "mnli-m", "mnli_mm": "mnli-mm"}
 NONE = "–"
@@ -27,6 +27,8 @@ class Row:
     scores: ModelScores
     weights: str = ""
     facts: Mapping[str, Any] | None = None
+    degenerate: Sequence[tuple[str, int]] = ()
+    """(task, seed) of runs that give one answer to everything; they count in all means."""
 
 
 @dataclass(frozen=True)
@@ -62,22 +64,46 @@ class Table:
                 average = row.scores.average
                 held = f"seeds {_listed(average.seeds)}" if average else "no seed"
                 notes.append(f"{row.name}: seeds differ ({uneven}); the average is over {held}")
-        return notes
+        return [*notes, *(note for row in self.rows for note in _about_degenerate(row))]
 
 
 def table_of(cells: Iterable[Mapping[str, Any]], grid: Mapping[str, Any]) -> Table:
     """The table of all cells of a GLUE folder, models in the order in which they came to it."""
     by_model: dict[str, dict[tuple[str, int], Scores]] = {weights: {} for weights in grid["checkpoints"]}
+    flagged: dict[str, list[tuple[str, int]]] = {weights: [] for weights in grid["checkpoints"]}
     for cell in cells:
         identity = cell["identity"]
         by_model[identity["weights"]][identity["task"], identity["seed"]] = cell["scores"]
-    names = _names(grid["checkpoints"])
+        if degenerate(cell):
+            flagged[identity["weights"]].append((identity["task"], identity["seed"]))
+    names = names_of(grid["checkpoints"])
     rows = [
-        Row(names[weights], model_scores(scores), weights, grid["checkpoints"][weights])
+        Row(names[weights], model_scores(scores), weights, grid["checkpoints"][weights], flagged[weights])
         for weights, scores in by_model.items()
         if scores
     ]
     return Table(rows, grid["protocol"])
+
+
+def degenerate(cell: Mapping[str, Any]) -> bool:
+    """Whether the model gives one answer to every example of a split: one class, or one and the same number."""
+    numbers = TASKS[cell["identity"]["task"]].is_regression
+    return any(len(set(text.split() if numbers else text)) < 2 for text in cell["predictions"].values())
+
+
+def _about_degenerate(row: Row) -> list[str]:
+    notes = []
+    for number, summary in row.scores.numbers.items():
+        task = task_of(number).name
+        bad = {seed for name, seed in row.degenerate if name == task}
+        rest = summary.only([seed for seed in summary.seeds if seed not in bad])
+        if bad:
+            without = f"{100 * rest.mean:.2f} without, " if rest.seeds else ""
+            notes.append(
+                f"{row.name}: {_heading(number)} gives one answer to everything under seed {_listed(sorted(bad))}; "
+                f"{without}{100 * summary.mean:.2f} with"
+            )
+    return notes
 
 
 def write_table(out: Path, cells: Iterable[Mapping[str, Any]], grid: Mapping[str, Any]) -> Table:
@@ -147,6 +173,7 @@ def as_document(table: Table) -> dict[str, Any]:
                 "glue": None if row.scores.average is None else _document(row.scores.average),
                 "averaged": list(row.scores.averaged),
                 "missing": list(row.scores.missing),
+                "degenerate": [f"{task}-{seed}" for task, seed in row.degenerate],
                 "numbers": {number: _document(summary) for number, summary in row.scores.numbers.items()},
             }
             for row in table.rows
@@ -159,12 +186,15 @@ def _document(summary: Summary) -> dict[str, Any]:
     return {
         "mean": summary.mean,
         "standard_deviation": summary.standard_deviation,
+        "median": summary.median,
+        "minimum": min(summary.values),
+        "maximum": max(summary.values),
         "seeds": {str(seed): value for seed, value in zip(summary.seeds, summary.values, strict=True)},
     }
 
 
-def _names(checkpoints: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """Names as given; models that share one also show the hash of their weights."""
+def names_of(checkpoints: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """The models' names by weights, as given; models that share one also show the hash of their weights."""
     names = [facts["name"] for facts in checkpoints.values()]
     return {
         weights: facts["name"] if names.count(facts["name"]) == 1 else f"{facts['name']} ({weights[:12]})"

@@ -52,9 +52,14 @@ def test_metrics_are_those_of_scikit_learn_and_scipy(seed: int) -> None:
     assert metric_of("f1", predictions, labels) == sklearn.metrics.f1_score(labels, predictions)
     matthews = sklearn.metrics.matthews_corrcoef(labels, predictions)
     assert metric_of("matthews_correlation", predictions, labels) == matthews
-    numbers, truth = random.normal(size=101).astype(np.float32), random.normal(size=101).astype(np.float32)
-    assert metric_of("pearson", numbers, truth) == scipy.stats.pearsonr(numbers, truth).statistic
-    assert metric_of("spearmanr", numbers, truth) == scipy.stats.spearmanr(numbers, truth).statistic
+    numbers, truth = (random.normal(size=101).astype(np.float32).astype(np.float64) for _ in range(2))
+    assert (
+        metric_of("pearson", np.float32(numbers), np.float32(truth)) == scipy.stats.pearsonr(numbers, truth).statistic
+    )
+    assert (
+        metric_of("spearmanr", np.float32(numbers), np.float32(truth))
+        == scipy.stats.spearmanr(numbers, truth).statistic
+    )
 
 
 def test_metrics_are_what_their_formulas_say() -> None:

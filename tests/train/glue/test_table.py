@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from train.glue.table import as_csv, as_latex, as_markdown, table_of, write_table
+from train.glue.table import as_csv, as_latex, as_markdown, degenerate, table_of, write_table
 
 A, B = "a" * 64, "b" * 64
 ALL = {
@@ -24,7 +24,9 @@ GRID: dict[str, Any] = {
 
 
 def cell(weights: str, task: str, seed: int, scores: dict[str, float] | None = None) -> dict[str, Any]:
-    return {"identity": {"weights": weights, "task": task, "seed": seed}, "scores": scores or ALL[task]}
+    identity = {"weights": weights, "task": task, "seed": seed}
+    predictions = {"validation": "0.5 1.5" if task == "stsb" else "01"}
+    return {"identity": identity, "scores": scores or ALL.get(task), "predictions": predictions}
 
 
 WHOLE = [cell(B, task, seed) for task in ALL for seed in (1, 2)]
@@ -85,5 +87,31 @@ def test_all_four_files_are_written_and_json_holds_every_seed(tmp_path: Path) ->
     write_table(tmp_path, WHOLE, GRID)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["table.csv", "table.json", "table.md", "table.tex"]
     (model,) = json.loads((tmp_path / "table.json").read_text())["models"]
-    assert model["numbers"]["rte"] == {"mean": 0.6, "standard_deviation": 0.0, "seeds": {"1": 0.6, "2": 0.6}}
+    assert model["numbers"]["rte"] == {
+        "mean": 0.6,
+        "standard_deviation": 0.0,
+        "median": 0.6,
+        "minimum": 0.6,
+        "maximum": 0.6,
+        "seeds": {"1": 0.6, "2": 0.6},
+    }
     assert model["missing"] == []
+
+
+def test_runs_that_give_one_answer_to_everything_are_flagged_and_kept() -> None:
+    good, bad = cell(A, "cola", 1, {"matthews_correlation": 0.4}), cell(A, "cola", 2, {"matthews_correlation": 0.0})
+    bad["predictions"] = {"validation": "1111"}
+    table = table_of([good, bad], GRID)
+    assert table.rows[0].degenerate == [("cola", 2)]
+    note = "base: cola gives one answer to everything under seed 2; 40.00 without, 20.00 with\n"
+    assert note in as_markdown(table)
+
+
+def test_constant_numbers_of_stsb_are_degenerate_and_a_mixture_of_classes_is_not() -> None:
+    constant = cell(A, "stsb", 1)
+    constant["predictions"] = {"validation": "2.5 2.5 2.5"}
+    assert degenerate(constant)
+    assert not degenerate(cell(A, "stsb", 1))
+    half = cell(A, "mnli", 1)
+    half["predictions"] = {"validation_matched": "012", "validation_mismatched": "000"}
+    assert degenerate(half)

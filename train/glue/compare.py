@@ -1,0 +1,204 @@
+"""Two models of GLUE folders against each other: is a difference more than chance?
+
+Seeds fix the head, the order and the dropout of a cell, so cells of the same seed are pairs. Differences are
+second − first.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from durable.errors import with_hint
+from durable.settings import difference
+from train.analysis import Comparison, holm, paired, signed_rank, welch
+from train.errors import TrainError
+from train.glue.bootstrap import RESAMPLES, Predictions, bootstrap_interval
+from train.glue.cells import read_cells, read_grid, read_labels, values_from_text
+from train.glue.score import ModelScores, Summary, model_scores
+from train.glue.table import degenerate, names_of
+from train.glue.tasks import NUMBERS, Task, task_of
+
+AVERAGE = "glue"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model of a GLUE folder, with all its cells."""
+
+    name: str
+    scores: ModelScores
+    cells: Mapping[tuple[str, int], Mapping[str, Any]]
+    grid: Mapping[str, Any]
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One number of two models over the seeds that both have."""
+
+    number: str
+    first: Summary
+    second: Summary
+    paired: Comparison | None = None
+    """Student's t-test of the pairs; None for fewer than two pairs or differences that are all equal."""
+    signed_rank: Comparison | None = None
+    """Wilcoxon's test of the pairs; None as for `paired`."""
+    welch: Comparison | None = None
+    """Welch's t-test, which does not use that they are pairs; None where neither model varies."""
+    corrected: float | None = None
+    """The paired p-value corrected for the number of tasks (Holm); None for the average."""
+    interval: tuple[float, float] | None = None
+    """95 % of the difference over resampled examples."""
+    degenerate: tuple[int, ...] = ()
+    """Seeds under which a model gives one answer to everything; they are part of the above."""
+    without: "Difference | None" = None
+    """The same without those seeds; None if there are none, or nothing is left."""
+
+    @property
+    def mean(self) -> float:
+        return self.second.mean - self.first.mean
+
+
+def find_model(place: str) -> Model:
+    """A model by `FOLDER`, which then holds one alone, or `FOLDER:MODEL`, by name or first digits of its weights' hash.
+
+    Raises TrainError if there is none, or more than one.
+    """
+    folder, wanted = (Path(place), "") if Path(place).is_dir() else _divided(place)
+    grid = read_grid(folder)
+    names = names_of(grid["checkpoints"])
+    fits = [
+        weights
+        for weights, name in names.items()
+        if not wanted or wanted in (name, grid["checkpoints"][weights]["name"]) or weights.startswith(wanted)
+    ]
+    if len(fits) != 1:
+        what = f"{len(fits)} models" if fits else "no model"
+        called = f" called {wanted}" if wanted else ""
+        raise with_hint(
+            TrainError(f"{folder} holds {what}{called}, expected one"),
+            f"write {folder}:MODEL with one of {', '.join(names.values())}",
+        )
+    cells = {
+        (cell["identity"]["task"], int(cell["identity"]["seed"])): cell
+        for cell in read_cells(folder)
+        if cell["identity"]["weights"] == fits[0]
+    }
+    scores = model_scores({key: cell["scores"] for key, cell in cells.items()})
+    return Model(names[fits[0]], scores, cells, grid, folder)
+
+
+def _divided(place: str) -> tuple[Path, str]:
+    folder, _, wanted = place.rpartition(":")
+    return (Path(folder), wanted) if folder else (Path(place), "")
+
+
+def compare_models(first: Model, second: Model, *, resamples: int = RESAMPLES) -> list[Difference]:
+    """Every number that both models have, then the average.
+
+    Raises TrainError, with the difference, if protocol or data are not the same, and if nothing is shared.
+    """
+    changes = difference(first.grid["protocol"], second.grid["protocol"])
+    for name in first.grid["tasks"].keys() & second.grid["tasks"].keys():
+        one, other = (model.grid["tasks"][name]["data"] for model in (first, second))
+        changes += difference({f"{name}.data": one}, {f"{name}.data": other})
+    if changes:
+        raise TrainError(f"{first.folder} and {second.folder} cannot be compared: {'; '.join(changes)}")
+    found = compare_scores(first.scores, second.scores, _degenerate(first), _degenerate(second))
+    if not found:
+        raise TrainError(f"{first.name} and {second.name} share no cell of the same task and seed")
+    return [_with_interval(entry, first, second, resamples) for entry in found]
+
+
+def compare_scores(
+    first: ModelScores,
+    second: ModelScores,
+    first_degenerate: Mapping[str, Sequence[int]] | None = None,
+    second_degenerate: Mapping[str, Sequence[int]] | None = None,
+) -> list[Difference]:
+    """Every number that both models have for a common seed, then the average over such numbers.
+
+    The average takes the numbers and seeds that both models have. The two last arguments give, by task, the seeds
+    whose run is degenerate.
+    """
+    flags = [first_degenerate or {}, second_degenerate or {}]
+    found = []
+    for number in [*NUMBERS, *(number for number in first.numbers if number not in NUMBERS)]:
+        pair = _pair(first.numbers.get(number), second.numbers.get(number))
+        if pair:
+            flagged = {seed for model in flags for seed in model.get(task_of(number).name, ())}
+            found.append(_difference(number, *pair, flagged))
+    corrected = holm([entry.paired.p_value for entry in found if entry.paired])
+    found = [replace(entry, corrected=corrected.pop(0) if entry.paired else None) for entry in found]
+    average = _averages([entry for entry in found if entry.number in NUMBERS])
+    return [*found, average] if average else found
+
+
+def _pair(first: Summary | None, second: Summary | None) -> tuple[Summary, Summary] | None:
+    if first is None or second is None:
+        return None
+    seeds = [seed for seed in first.seeds if seed in second.seeds]
+    return (first.only(seeds), second.only(seeds)) if seeds else None
+
+
+def _difference(number: str, first: Summary, second: Summary, flagged: set[int]) -> Difference:
+    bad = tuple(seed for seed in first.seeds if seed in flagged)
+    rest = [seed for seed in first.seeds if seed not in flagged]
+    return replace(
+        _tested(Difference(number, first, second)),
+        degenerate=bad,
+        without=_difference(number, first.only(rest), second.only(rest), set()) if bad and rest else None,
+    )
+
+
+def _tested(entry: Difference) -> Difference:
+    pairs = entry.second.values, entry.first.values
+    # Where nothing varies beyond rounding, a test statistic is noise divided by noise.
+    several = len(entry.first.seeds) > 1
+    pairs_vary = several and np.ptp(np.subtract(*pairs)) > 1e-12
+    models_vary = several and max(np.ptp(values) for values in pairs) > 1e-12
+    return replace(
+        entry,
+        paired=paired(*pairs) if pairs_vary else None,
+        signed_rank=signed_rank(*pairs) if pairs_vary else None,
+        welch=welch(*pairs) if models_vary else None,
+    )
+
+
+def _averages(entries: Sequence[Difference]) -> Difference | None:
+    if not entries:
+        return None
+    seeds = sorted(set.intersection(*(set(entry.first.seeds) for entry in entries)))
+    if not seeds:
+        return None
+    first, second = (
+        Summary(tuple(seeds), tuple(np.mean([side.only(seeds).values for side in sides], axis=0).tolist()))
+        for sides in ([entry.first for entry in entries], [entry.second for entry in entries])
+    )
+    flagged = {seed for entry in entries for seed in entry.degenerate}
+    return _difference(AVERAGE, first, second, flagged)
+
+
+def _degenerate(model: Model) -> dict[str, list[int]]:
+    flagged: dict[str, list[int]] = {}
+    for (task, seed), cell in model.cells.items():
+        if degenerate(cell):
+            flagged.setdefault(task, []).append(seed)
+    return flagged
+
+
+def _with_interval(entry: Difference, first: Model, second: Model, resamples: int) -> Difference:
+    if entry.number == AVERAGE or not resamples:
+        return entry
+    task = task_of(entry.number)
+    labels = read_labels(first.folder, task)
+    one, other = ([_predictions(model, task, seed) for seed in entry.first.seeds] for model in (first, second))
+    return replace(entry, interval=bootstrap_interval(task, entry.number, labels, one, other, resamples))
+
+
+def _predictions(model: Model, task: Task, seed: int) -> Predictions:
+    texts = model.cells[task.name, seed]["predictions"]
+    return {split: values_from_text(task, text) for split, text in texts.items()}
