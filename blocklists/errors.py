@@ -2,4 +2,4 @@
 
 
 class BlocklistError(ValueError):
-    """A folder of lists is missing, or laid out in another way than UT1's."""
+    """A folder of lists, an index or an archive is missing, damaged, or laid out in another way than UT1's."""
