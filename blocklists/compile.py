@@ -20,6 +20,7 @@ import pyarrow as pa
 from blocklists.canonical import canonical_batches
 from blocklists.errors import BlocklistError
 from blocklists.hashing import Hashes, hash_spans
+from blocklists.lock import ATTRIBUTION, LICENCE, read_lock
 from blocklists.ut1 import Category, read_folder
 from durable.errors import with_hint
 from durable.files import write_bytes
@@ -30,16 +31,14 @@ PREFIX = struct.Struct("<8sII")
 CHECKSUM_BYTES = hashlib.sha256().digest_size
 ALIGNMENT = 64
 MOST_SETS = 1 << 16
-LICENCE = "CC BY-SA 4.0"
-ATTRIBUTION = "UT1 blacklists, Université Toulouse Capitole, https://dsi.ut-capitole.fr/blacklists/"
-LOCK_NAME = "blocklists.lock.json"
+_SOURCE_FACTS = ("source", "fetched", "last_modified", "archive_sha256")
 
 
 def compile_folder(folder: Path, wanted: Sequence[str] | None = None) -> bytes:
     """The index of a folder's lists, all or those of the `wanted` categories. Raises BlocklistError."""
     categories, aliases = read_folder(folder, wanted)
-    lock = folder / LOCK_NAME
-    source = json.loads(lock.read_text("utf-8")) if lock.is_file() else None
+    lock = read_lock(folder)
+    source = {key: lock[key] for key in _SOURCE_FACTS} if lock else None
     return compile_categories(categories, aliases, source)
 
 

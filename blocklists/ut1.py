@@ -45,7 +45,7 @@ def read_folder(folder: Path, wanted: Sequence[str] | None = None) -> tuple[list
     """
     if not folder.is_dir():
         raise BlocklistError(f"{folder} does not exist, expected a folder of UT1 lists")
-    there = sorted(path for path in folder.iterdir() if path.is_dir() and _list_files(path))
+    there = sorted(path for path in folder.iterdir() if path.is_dir() and list_names(path))
     if not there:
         raise with_hint(
             BlocklistError(f"{folder} holds no lists, expected folders such as {folder / 'adult' / 'domains'}"),
@@ -73,8 +73,8 @@ def no_such_category(where: str, name: str, there: Sequence[str]) -> BlocklistEr
     )
 
 
-def _list_files(folder: Path) -> list[str]:
-    """The lists in a category's folder, by name: `domains` and `urls`, whole, in parts, or compressed."""
+def list_names(folder: Path) -> list[str]:
+    """Which of `domains` and `urls` a category's folder holds, whole, in parts, or compressed."""
     return [name for name in ("domains", "urls") if _parts(folder, name)]
 
 

@@ -1,0 +1,42 @@
+"""The lock file of a fetched folder: where its lists came from, when, and the sha256 of each."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from blocklists.errors import BlocklistError
+from durable.errors import with_hint
+from durable.files import file_sha256
+
+LOCK_NAME = "blocklists.lock.json"
+LICENCE = "CC BY-SA 4.0"
+ATTRIBUTION = "UT1 blacklists, Université Toulouse Capitole, https://dsi.ut-capitole.fr/blacklists/"
+
+
+def lock_of(folder: Path) -> dict[str, Any]:
+    """Licence, second names and hashes of the lists in a folder."""
+    files = sorted(path for path in folder.glob("*/*") if path.is_file() and not path.parent.is_symlink())
+    return {
+        "licence": LICENCE,
+        "attribution": ATTRIBUTION,
+        "aliases": {path.name: path.readlink().name for path in sorted(folder.iterdir()) if path.is_symlink()},
+        "files": {path.relative_to(folder).as_posix(): file_sha256(path) for path in files},
+    }
+
+
+def read_lock(folder: Path) -> dict[str, Any] | None:
+    """The lock file of a fetched folder, its files checked against it; None if there is none.
+
+    Raises BlocklistError, naming the file, if a list is not what was fetched.
+    """
+    path = folder / LOCK_NAME
+    if not path.is_file():
+        return None
+    lock: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    for name, sha256 in lock["files"].items():
+        if not (folder / name).is_file() or file_sha256(folder / name) != sha256:
+            raise with_hint(
+                BlocklistError(f"{folder / name} is not the file that {path} pins"),
+                f"symbert blocklists fetch --out {folder}, or delete the lock file to use lists of your own",
+            )
+    return lock
