@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from blocklists.canonical import WORD, Addresses, Mask, Positions, canonical, canonical_batches
@@ -24,6 +25,14 @@ class Judgement(NamedTuple):
     """What the lists say of N URLs: `blocked` where one names it; `bad` where it is no URL with a host."""
 
     blocked: Mask
+    bad: Mask
+
+
+class Found(NamedTuple):
+    """The entries that name some of N URLs: the row of each and the number of its set; `bad` as in Judgement."""
+
+    rows: Positions
+    sets: npt.NDArray[np.uint16]
     bad: Mask
 
 
@@ -80,17 +89,29 @@ class Index:
 
     def judge(self, urls: pa.Array | pa.ChunkedArray, categories: Collection[str] | None = None) -> Judgement:
         """Whether the lists of `categories` (all by default) name each of N URLs; nulls are `bad`."""
-        wanted = self._wanted_sets(categories)
-        blocked, bad = [np.zeros(0, bool)], [np.zeros(0, bool)]
+        found = self.find(urls)
+        blocked = np.zeros(len(found.bad), bool)
+        blocked[found.rows[self._wanted_sets(categories)[found.sets]]] = True
+        return Judgement(blocked, found.bad)
+
+    def find(self, urls: pa.Array | pa.ChunkedArray) -> Found:
+        """Every entry of any category that names one of N URLs."""
+        rows, sets, bad = [np.zeros(0, np.int64)], [np.zeros(0, np.uint16)], [np.zeros(0, bool)]
+        first = 0
         for addresses in canonical_batches(urls):
-            start, end, rows = _candidates(addresses)
+            start, end, row = _candidates(addresses)
             places, candidates = self._found(hash_spans(addresses.text, start, end))
-            named = rows[candidates[wanted[self._sets[places]]]]
-            hit = np.zeros(len(addresses.bad), bool)
-            hit[named] = True
-            blocked.append(hit & ~addresses.bad)
+            # The empty spans of bad rows have a hash too.
+            good = ~addresses.bad[row[candidates]]
+            rows.append(row[candidates[good]] + first)
+            sets.append(self._sets[places[good]])
             bad.append(addresses.bad)
-        return Judgement(np.concatenate(blocked), np.concatenate(bad))
+            first += len(addresses.bad)
+        return Found(np.concatenate(rows), np.concatenate(sets), np.concatenate(bad))
+
+    def categories_of(self, number: int) -> tuple[str, ...]:
+        """The names of the categories in a set of the index."""
+        return tuple(self.categories[category] for category in self.header["sets"][number])
 
     def matches(self, url: str) -> list[Match] | None:
         """Every entry that names one URL, the host's first; None if it is no URL with a host."""
@@ -102,9 +123,8 @@ class Index:
         ends = np.cumsum([len(text) for text in texts])
         joined = np.frombuffer("".join(texts).encode("ascii") + bytes(WORD), np.uint8)
         places, candidates = self._found(hash_spans(joined, np.r_[0, ends[:-1]], ends))
-        sets = self.header["sets"]
         return [
-            Match(texts[row], kinds[row], tuple(self.categories[number] for number in sets[self._sets[place]]))
+            Match(texts[row], kinds[row], self.categories_of(int(self._sets[place])))
             for place, row in zip(places.tolist(), candidates.tolist(), strict=True)
         ]
 

@@ -1,102 +1,53 @@
-"""UT1 lists asked about URLs, as OSCAR asks them: the host and its parent domains, and the exact URL.
+"""Some categories of UT1, asked about the URLs of documents."""
 
-`domains` files hold hosts: one blocks its subdomains too; a bare top-level domain blocks nothing. `urls` files
-hold addresses without their scheme, as `host/path`: they block exactly that address.
-"""
-
-import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
 
-from blocklists.errors import BlocklistError
-from durable.errors import with_hint
+from blocklists.canonical import Mask
+from blocklists.index import Index
+
+
+class Named(NamedTuple):
+    """What lists say of N URLs: the categories of each row that is named, and which rows are no URL with a host."""
+
+    categories: dict[int, list[str]]
+    bad: Mask
 
 
 class Blocklists:
-    """The hosts and addresses of some categories, in memory."""
+    """An index, or a folder of lists compiled in memory, of which some categories are wanted."""
 
-    def __init__(self, hosts: frozenset[str], addresses: frozenset[str], sha256: str) -> None:
-        self._hosts = hosts
-        self._addresses = addresses
-        self.sha256 = sha256
-        """Of everything that was read: two folders with the same hash judge alike."""
+    def __init__(self, index: Index, categories: Collection[str]) -> None:
+        """Raises BlocklistError if the index has not all of `categories`."""
+        self._index = index
+        self._wanted = set(index.resolved(categories))
+        self.sha256 = index.sha256
+        """Of everything in the index: two with the same hash judge alike."""
 
     @classmethod
-    def load(cls, folder: Path, categories: Sequence[str]) -> Self:
-        """Read `folder/category/{domains,urls}`. Raises BlocklistError if a category is not there."""
-        hosts: set[str] = set()
-        addresses: set[str] = set()
-        digest = hashlib.sha256()
-        for category in sorted(categories):
-            files = [folder / category / name for name in ("domains", "urls")]
-            if not any(path.is_file() for path in files):
-                raise _no_such_category(folder, category)
-            for path, entries, canonical in zip(files, (hosts, addresses), (_host_of, _address_of), strict=True):
-                if path.is_file():
-                    content = path.read_bytes()
-                    digest.update(f"{category}/{path.name}\0{len(content)}\0".encode() + content)
-                    entries.update(canonical(line) for line in _entries(content))
-        return cls(frozenset(hosts - {""}), frozenset(addresses - {""}), digest.hexdigest())
+    def load(cls, path: Path, categories: Collection[str]) -> Self:
+        """Open an index, or compile the `categories` of a folder. Raises BlocklistError."""
+        index = Index.of_folder(path, list(categories)) if path.is_dir() else Index.open(path)
+        return cls(index, categories)
 
-    def blocked(self, urls: pa.Array) -> np.ndarray:
-        """A boolean for each URL: true where a list names its host, a parent domain of it, or itself.
+    def blocked(self, urls: pa.Array) -> Mask:
+        """A boolean for each URL: true where a wanted category names it. What is no URL is not blocked."""
+        return self._index.judge(urls, self._wanted).blocked
 
-        A URL that is missing or is none is not blocked.
-        """
-        return np.fromiter((url is not None and self._is_blocked(url) for url in urls.to_pylist()), bool, len(urls))
-
-    def _is_blocked(self, url: str) -> bool:
-        parts = _canonical(url)
-        if parts is None:
-            return False
-        host, rest = parts
-        return any(domain in self._hosts for domain in _domains(host)) or host + rest in self._addresses
-
-
-def _domains(host: str) -> Iterator[str]:
-    """The host and every parent domain but the bare top-level one."""
-    labels = host.split(".")
-    for first in range(max(len(labels) - 1, 1)):
-        yield ".".join(labels[first:])
-
-
-def _canonical(url: str) -> tuple[str, str] | None:
-    """Host and the rest (path and query) by WHATWG's rules; None if it is no URL with a host."""
-    import can_ada
-
-    try:
-        parsed = can_ada.parse(url)
-    except ValueError:
-        return None
-    host = parsed.hostname.rstrip(".")
-    return (host, parsed.pathname.rstrip("/") + parsed.search) if host else None
-
-
-def _host_of(entry: str) -> str:
-    parts = _canonical(f"http://{entry.lstrip('.')}")
-    return parts[0] if parts else ""
-
-
-def _address_of(entry: str) -> str:
-    parts = _canonical(f"http://{entry}")
-    return "".join(parts) if parts else ""
-
-
-def _entries(content: bytes) -> Iterator[str]:
-    for line in content.decode("utf-8", errors="replace").splitlines():
-        entry = line.strip()
-        if entry and not entry.startswith("#"):
-            yield entry.removeprefix("0.0.0.0") if entry.startswith("0.0.0.0") and len(entry) > 7 else entry
-
-
-def _no_such_category(folder: Path, category: str) -> BlocklistError:
-    if not folder.is_dir():
-        return BlocklistError(f"{folder} does not exist, expected a folder of UT1 lists")
-    there = ", ".join(sorted(path.parent.name for path in folder.glob("*/domains"))) or "none"
-    return with_hint(
-        BlocklistError(f"{folder} holds no lists of the category `{category}`"), f"categories there: {there}"
-    )
+    def named(self, urls: pa.Array) -> Named:
+        """The wanted categories that name each URL, in the order of the index."""
+        found = self._index.find(urls)
+        categories: dict[int, set[str]] = {}
+        for row, number in zip(found.rows.tolist(), found.sets.tolist(), strict=True):
+            held = self._wanted.intersection(self._index.categories_of(number))
+            if held:
+                categories.setdefault(row, set()).update(held)
+        in_order = self._index.categories
+        return Named(
+            {row: [name for name in in_order if name in held] for row, held in sorted(categories.items())},
+            np.asarray(found.bad),
+        )

@@ -15,7 +15,7 @@ FILTERS, BUDGETS, RUNNING = "Filters", "Budgets", "Running"
 def prepare(
     inputs: Annotated[
         list[Path],
-        typer.Argument(metavar="INPUT...", help="Shards of OSCAR 23.01 or 22.01, or folders of them."),
+        typer.Argument(metavar="INPUT...", help="Shards of OSCAR 23.01, 22.01 or another corpus, or folders of them."),
     ],
     out: Annotated[Path, typer.Option(help="The corpus folder; the same command again continues where it ended.")],
     tokenizer: Annotated[
@@ -36,8 +36,8 @@ def prepare(
     blocklists: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR",
-            help="UT1 lists: judge URLs by them too, beside the records' categories.",
+            metavar="DIR|INDEX",
+            help="UT1 lists or their index: judge URLs by them too, beside the records' categories.",
             rich_help_panel=FILTERS,
         ),
     ] = None,
@@ -46,8 +46,18 @@ def prepare(
         typer.Option(metavar="MIN MAX", help="Keep what lies between, both excluded.", rich_help_panel=FILTERS),
     ] = (5.0, 100_000.0),
     missing_harmful_pp: Annotated[
-        str, typer.Option(metavar="drop|keep", help="Documents without one.", rich_help_panel=FILTERS)
+        str, typer.Option(metavar="drop|keep|score", help="Documents without one.", rich_help_panel=FILTERS)
     ] = "drop",
+    kenlm: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="KenLM model to score harmful perplexity by.", rich_help_panel=FILTERS),
+    ] = None,
+    rescore: Annotated[
+        bool,
+        typer.Option(
+            "--rescore", help="Judge anew by the given models, whatever records say.", rich_help_panel=FILTERS
+        ),
+    ] = False,
     drop_warnings: Annotated[
         str,
         typer.Option(metavar="LIST|all|none", help="Quality warnings to drop, by commas.", rich_help_panel=FILTERS),
@@ -55,6 +65,23 @@ def prepare(
     missing_warnings: Annotated[
         str, typer.Option(metavar="keep", help="Documents without annotation.", rich_help_panel=FILTERS)
     ] = "keep",
+    language: Annotated[
+        str | None,
+        typer.Option(metavar="CODE", help="Keep one language, such as en.", rich_help_panel=FILTERS),
+    ] = None,
+    min_language_probability: Annotated[
+        float | None, typer.Option(metavar="P", help="Of that language (0.8).", rich_help_panel=FILTERS)
+    ] = None,
+    language_model: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="fastText model for what records do not say.", rich_help_panel=FILTERS),
+    ] = None,
+    content_field: Annotated[
+        str, typer.Option(metavar="FIELD", help="The records' text; with another, only it and the URL are read.")
+    ] = "content",
+    url_field: Annotated[
+        str, typer.Option(metavar="FIELD", help="The records' URL; dots lead into objects.")
+    ] = "warc_headers.warc-target-uri",
     max_documents: Annotated[
         int | None, typer.Option(help="Stop at the first N kept documents.", rich_help_panel=BUDGETS)
     ] = None,
@@ -76,12 +103,15 @@ def prepare(
     quiet: Quiet = False,
 ) -> int:
     """Filter, tokenize and pack OSCAR into a corpus of exact rows that `datasets.load_from_disk` opens too."""
+    from durable.errors import with_hint
     from durable.settings import validated
     from oscar_prep.configuration import DROPPED_CATEGORIES, Configuration
+    from oscar_prep.errors import PrepareError
     from oscar_prep.inputs import discover
     from oscar_prep.plan import Plan
     from oscar_prep.prepare import Running, available_cores
     from oscar_prep.prepare import prepare as make
+    from oscar_prep.sources import Sources
     from oscar_prep.tokenizer import CorpusTokenizer
 
     started = time.monotonic()
@@ -95,15 +125,24 @@ def prepare(
         "missing_harmful_pp": missing_harmful_pp,
         "drop_warnings": "all" if drop_warnings == "all" else _names(drop_warnings),
         "missing_warnings": missing_warnings,
+        "rescore": rescore,
+        "language": language,
+        "content_field": content_field,
+        "url_field": url_field,
         "max_documents": max_documents,
         "max_tokens": max_tokens,
     }
+    if min_language_probability is not None:
+        if language is None:
+            raise with_hint(PrepareError("--min-language-probability needs --language"), "--language en")
+        settings["min_language_probability"] = min_language_probability
     configuration = validated(Configuration, settings, what="prepare")
     found = discover(inputs)
     if found.ignored and not quiet:
         names = ", ".join(path.name for path in found.ignored[:5])
         say(f"ignored {len(found.ignored)} other files: {names}{', …' if len(found.ignored) > 5 else ''}")
-    plan = Plan(out, tuple(found.files), CorpusTokenizer.find(tokenizer), configuration, blocklists)
+    sources = Sources(blocklists, kenlm, language_model)
+    plan = Plan(out, tuple(found.files), CorpusTokenizer.find(tokenizer), configuration, sources)
     with StopRequest() as stop, progress("prepare", "B", quiet=quiet) as callback:
         running = Running(workers or available_cores(), max_bad_share, callback, stop)
         manifest = make(plan, running)

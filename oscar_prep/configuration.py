@@ -4,6 +4,8 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from oscar_prep.layout import CONTENT_FIELD, URL_FIELD, Layout
+
 # The eleven UT1 categories that Courtois et al. (2024) drop.
 DROPPED_CATEGORIES = (
     "agressif", "adult", "cryptojacking", "dangerous_material", "phishing", "warez", "ddos", "hacking", "malware",
@@ -34,12 +36,22 @@ class Configuration(BaseModel):
     """A document with one of these categories is dropped."""
     harmful_pp: tuple[float, float] = (5.0, 100_000.0)
     """A document is kept if its harmful perplexity lies between these, both excluded."""
-    missing_harmful_pp: Literal["drop", "keep"] = "drop"
+    missing_harmful_pp: Literal["drop", "keep", "score"] = "drop"
     """What becomes of a document whose harmful_pp is missing, null, 0 or NaN."""
+    rescore: bool = False
+    """Judge anew what this run can judge itself, whatever the records say."""
     drop_warnings: Literal["all"] | tuple[str, ...] = "all"
     """A document with one of these quality warnings is dropped."""
     missing_warnings: Literal["keep"] = "keep"
     """A document without an annotation of its quality is kept."""
+    language: str | None = None
+    """Keep documents of this language alone, a code of fastText's such as `en`."""
+    min_language_probability: float = Field(0.8, ge=0, le=1)
+    """A document must be of the language with at least this probability; 0.8 is OSCAR 23.01's for a sentence."""
+    content_field: str = CONTENT_FIELD
+    """The field of a record that holds its text."""
+    url_field: str = URL_FIELD
+    """The field of a record that holds its URL; dots lead into objects."""
     max_documents: int | None = Field(None, ge=1)
     """Stop at this many kept documents, in file order."""
     max_tokens: int | None = Field(None, ge=1)
@@ -53,6 +65,11 @@ class Configuration(BaseModel):
         if unknown:
             raise ValueError(f"drop_warnings: `{unknown[0]}` is not one of {', '.join(QUALITY_WARNINGS)}, all, none")
         return self
+
+    @property
+    def layout(self) -> Layout:
+        """The fields of a record that are read."""
+        return Layout(self.content_field, self.url_field, self.language is not None)
 
     def as_json(self) -> dict[str, Any]:
         """The settings as they stand in the manifest."""

@@ -22,6 +22,7 @@ SCHEMA = pa.schema([
     ("file", NAMES), ("line", pa.int64()), ("record_id", pa.string()), ("url", pa.string()),
     ("reason", NAMES), ("failed", pa.list_(pa.string())),
     ("harmful_pp", pa.float64()), ("quality_warnings", pa.list_(pa.string())), ("categories", pa.list_(pa.string())),
+    ("language", pa.string()), ("language_probability", pa.float64()),
     ("bytes", pa.int64()), ("characters", pa.int64()), ("tokens", pa.int64()),
     ("split", NAMES), ("first_sample", pa.int64()),
 ])  # fmt: skip

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from blocklists.lists import Blocklists
+from oscar_prep.annotate import is_missing
 from oscar_prep.configuration import Configuration
 
 
@@ -21,22 +21,20 @@ class Rule(Protocol):
     name: str
 
     def drops(self, documents: pa.RecordBatch) -> np.ndarray:
-        """A boolean for each document (schema parse.DOCUMENT): true where this rule alone would drop it."""
+        """A boolean for each document (schema layout.DOCUMENT): true where this rule alone would drop it."""
         ...
 
 
 class Blocklist:
-    """Drops documents with an unwanted UT1 category: the record's own, or what the lists say of its URL."""
+    """Drops documents with an unwanted UT1 category."""
 
     name = "blocklist"
 
-    def __init__(self, categories: Sequence[str], lists: Blocklists | None = None) -> None:
+    def __init__(self, categories: Sequence[str]) -> None:
         self._categories = pa.array(categories, pa.string())
-        self._lists = lists
 
     def drops(self, documents: pa.RecordBatch) -> np.ndarray:
-        listed = _holds_any(documents.column("categories"), self._categories)
-        return listed if self._lists is None else listed | self._lists.blocked(documents.column("url"))
+        return _holds_any(documents.column("categories"), self._categories)
 
 
 class HarmfulPerplexity:
@@ -45,11 +43,11 @@ class HarmfulPerplexity:
     name = "harmful_pp"
 
     def __init__(self, minimum: float, maximum: float, missing: str) -> None:
-        self._minimum, self._maximum, self._drop_missing = minimum, maximum, missing == "drop"
+        self._minimum, self._maximum, self._drop_missing = minimum, maximum, missing != "keep"
 
     def drops(self, documents: pa.RecordBatch) -> np.ndarray:
         score = documents.column("harmful_pp").to_numpy(zero_copy_only=False)  # null becomes NaN
-        missing = np.isnan(score) | (score == 0)
+        missing = is_missing(score)
         inside = (score > self._minimum) & (score < self._maximum)
         return np.where(missing, self._drop_missing, ~inside)
 
@@ -70,13 +68,30 @@ class QualityWarnings:
         return _holds_any(column, self._warnings)
 
 
-def rules_of(configuration: Configuration, lists: Blocklists | None = None) -> list[Rule]:
-    """The rules in the order in which they are asked."""
-    return [
-        Blocklist(configuration.drop_categories, lists),
+class Language:
+    """Keeps what is of one language with at least a given probability; a document of unknown language is dropped."""
+
+    name = "language"
+
+    def __init__(self, language: str, minimum: float) -> None:
+        self._language, self._minimum = language, minimum
+
+    def drops(self, documents: pa.RecordBatch) -> np.ndarray:
+        same = pc.equal(documents.column("language"), self._language)
+        likely = pc.greater_equal(documents.column("language_probability"), self._minimum)
+        return ~pc.fill_null(pc.and_(same, likely), False).to_numpy(zero_copy_only=False)
+
+
+def rules_of(configuration: Configuration) -> list[Rule]:
+    """The rules in the order in which they are asked: the paper's three, then the language where one is wanted."""
+    rules: list[Rule] = [
+        Blocklist(configuration.drop_categories),
         HarmfulPerplexity(*configuration.harmful_pp, configuration.missing_harmful_pp),
         QualityWarnings(configuration.drop_warnings),
     ]
+    if configuration.language is not None:
+        rules.append(Language(configuration.language, configuration.min_language_probability))
+    return rules
 
 
 def judge(documents: pa.RecordBatch, rules: Sequence[Rule]) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Every line, document and token accounted for: a ledger closes, or the run fails."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -29,6 +29,8 @@ class Ledger:
     """What each rule would drop if it were the only one."""
     overlaps: Counter[str] = field(default_factory=Counter)
     """Dropped documents by the exact set of rules that they fail, joined by +."""
+    notes: Counter[str] = field(default_factory=Counter)
+    """Documents by what was judged here (harmful_pp_scored, language_identified), or could not be (bad_url)."""
     bytes: Counter[str] = field(default_factory=Counter)
     """UTF-8 bytes of content: kept, and dropped by reason; of invalid lines, the bytes of the line."""
     tokens: int = 0
@@ -62,6 +64,11 @@ class Ledger:
         for pattern, count in zip(*np.unique(patterns[failed], return_counts=True), strict=True):
             failing = [name for index, name in enumerate(names) if pattern >> index & 1]
             self.overlaps["+".join(failing)] += int(count)
+
+    def note(self, notes: Mapping[str, np.ndarray]) -> None:
+        """Count documents: each note is a mask."""
+        for name, mask in notes.items():
+            self.notes[name] += int(mask.sum())
 
     def put_aside(self, sizes: Sequence[int]) -> None:
         """Count lines that are no documents, by the bytes of each."""

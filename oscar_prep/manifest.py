@@ -42,7 +42,7 @@ def finish(plan: Plan, outcomes: Sequence[UnitRecord | Unit], max_bad_share: flo
         "corpus_hash": corpus_hash(shard for shards in splits.values() for shard in shards),
         "sequence_length": configuration.sequence_length,
         "configuration": configuration.as_json(),
-        "blocklists": plan.identity["blocklists"],
+        **{name: plan.identity[name] for name in ("blocklists", "kenlm", "language_model")},
         "tokenizer": plan.tokenizer.as_json(),
         "splits": {name: _split_as_json(shards, plan.tokenizer.dtype) for name, shards in splits.items()},
         "ledger": total.as_json(),

@@ -15,30 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
 
+from oscar_prep.layout import DOCUMENT, OSCAR, Layout
 from oscar_prep.read import Block, LongLine
 
 WHITE_SPACE = b" \t\r"  # JSON's, less the newline that ends a line
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 START_KEPT = 200
-
-# OSCAR 23.01, and 22.01, which calls the warnings `annotation` and has neither harmful_pp nor categories.
-RECORD = pa.schema([
-    ("content", pa.string()),
-    ("warc_headers", pa.struct([("warc-record-id", pa.string()), ("warc-target-uri", pa.string())])),
-    ("metadata", pa.struct([
-        ("harmful_pp", pa.float64()),
-        ("quality_warnings", pa.list_(pa.string())),
-        ("annotation", pa.list_(pa.string())),
-        ("categories", pa.list_(pa.string())),
-    ])),
-])  # fmt: skip
-PARSE = pj.ParseOptions(explicit_schema=RECORD, unexpected_field_behavior="ignore")
-
-# What the rest of the pipeline sees of a document.
-DOCUMENT = pa.schema([
-    ("line", pa.int64()), ("record_id", pa.string()), ("url", pa.string()), ("content", pa.string()),
-    ("harmful_pp", pa.float64()), ("quality_warnings", pa.list_(pa.string())), ("categories", pa.list_(pa.string())),
-])  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -60,14 +42,14 @@ class Parsed:
     blank: list[int] = field(default_factory=list)
 
 
-def parse(block: Block | LongLine) -> Parsed:
+def parse(block: Block | LongLine, layout: Layout = OSCAR) -> Parsed:
     """The documents of a block. Raises nothing for what a file may hold."""
     if isinstance(block, LongLine):
         reason = "longer than the longest line that is read"
         return Parsed(_no_documents(), [BadLine(block.line, reason, block.size, _readable(block.start))])
     lines = _Lines.of(block)
     batches: list[pa.RecordBatch] = []
-    _parse_halving(lines, batches)
+    _parse_halving(lines, layout, batches)
     documents = pa.Table.from_batches(batches, DOCUMENT).combine_chunks().to_batches()
     return Parsed(
         documents[0] if documents else _no_documents(),
@@ -134,54 +116,40 @@ class _Lines:
         )
 
 
-def _parse_halving(lines: _Lines, batches: list[pa.RecordBatch]) -> None:
+def _parse_halving(lines: _Lines, layout: Layout, batches: list[pa.RecordBatch]) -> None:
     """Append the documents of `lines` to `batches` in order, and to `lines.bad` what is none."""
     count = len(lines.numbers)
     if not count:
         return
     try:
-        table = _parse_strictly(lines)
+        table = _parse_strictly(lines, layout.schema)
     except pa.ArrowInvalid as error:
         if count > 1:
-            _parse_halving(lines.half(0, count // 2), batches)
-            _parse_halving(lines.half(count // 2, count), batches)
+            _parse_halving(lines.half(0, count // 2), layout, batches)
+            _parse_halving(lines.half(count // 2, count), layout, batches)
             return
         _put_aside(lines, 0, _in_plain_words(error))
         return
-    documents = _as_documents(table, lines.numbers)
+    (records,) = table.combine_chunks().to_batches()
+    documents = layout.documents(records, pa.array(lines.numbers, pa.int64()))
     present = documents.column("content").is_valid()
     if not pc.all(present).as_py():
         for index in np.flatnonzero(~present.to_numpy(zero_copy_only=False)).tolist():
-            _put_aside(lines, index, "no `content`")
+            _put_aside(lines, index, f"no `{layout.content}`")
         documents = documents.filter(present)
     batches.append(documents)
 
 
-def _parse_strictly(lines: _Lines) -> pa.Table:
+def _parse_strictly(lines: _Lines, schema: pa.Schema) -> pa.Table:
     """Raises ArrowInvalid if the lines are not one valid record each."""
     data = memoryview(lines.data)[int(lines.starts[0]) : int(lines.ends[-1])]
+    how = pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
     options = pj.ReadOptions(use_threads=False, block_size=len(data) + 1)
-    table = pj.read_json(pa.BufferReader(pa.py_buffer(data)), read_options=options, parse_options=PARSE)
+    table = pj.read_json(pa.BufferReader(pa.py_buffer(data)), read_options=options, parse_options=how)
     if table.num_rows != len(lines.numbers):
         raise pa.ArrowInvalid("more or less than one JSON object on a line")
     table.validate(full=True)
     return table
-
-
-def _as_documents(table: pa.Table, numbers: np.ndarray) -> pa.RecordBatch:
-    (record,) = table.combine_chunks().to_batches()
-    headers, metadata = record.column("warc_headers"), record.column("metadata")
-    warnings = pc.coalesce(pc.struct_field(metadata, "quality_warnings"), pc.struct_field(metadata, "annotation"))
-    columns = [
-        pa.array(numbers, pa.int64()),
-        pc.struct_field(headers, "warc-record-id"),
-        pc.struct_field(headers, "warc-target-uri"),
-        record.column("content"),
-        pc.struct_field(metadata, "harmful_pp"),
-        warnings,
-        pc.struct_field(metadata, "categories"),
-    ]
-    return pa.RecordBatch.from_arrays(columns, schema=DOCUMENT)
 
 
 def _put_aside(lines: _Lines, index: int, reason: str) -> None:

@@ -5,14 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from blocklists.lists import Blocklists
 from oscar_prep.configuration import Configuration
 from oscar_prep.inputs import InputFile
+from oscar_prep.sources import NO_SOURCES, Sources
 from oscar_prep.tokenizer import CorpusTokenizer
 from oscar_prep.unit import Unit
 
 FORMAT, FORMAT_VERSION = "symbert corpus", 1
 MANIFEST, STATE, TOKENIZER = "manifest.json", "units/configuration.json", "tokenizer"
+INDEX = "units/blocklists.index"
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Plan:
     files: tuple[InputFile, ...]
     tokenizer: CorpusTokenizer
     configuration: Configuration
-    blocklists: Path | None = None
+    sources: Sources = NO_SOURCES
 
     def units(self) -> list[Unit]:
         """The units in file order."""
@@ -32,13 +33,10 @@ class Plan:
     @functools.cached_property
     def identity(self) -> dict[str, Any]:
         """What must be the same for a run to continue another; inputs are compared by their own hashes."""
-        lists = None
-        if self.blocklists is not None:
-            lists = Blocklists.load(self.blocklists, self.configuration.drop_categories).sha256
         return {
             "format_version": FORMAT_VERSION,
             "configuration": self.configuration.as_json(),
             "tokenizer": self.tokenizer.sha256,
-            "blocklists": lists,
+            **self.sources.identity(self.configuration),
             "inputs": {f"{index:05}": file.name for index, file in enumerate(self.files)},
         }

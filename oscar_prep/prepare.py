@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from blocklists.errors import BlocklistError
-from blocklists.lists import Blocklists
 from durable.errors import DurableError, with_hint
 from durable.files import PARTIAL, file_sha256, sweep_partials, write_json
 from durable.locks import LOCK_NAME, folder_lock
@@ -20,9 +19,8 @@ from durable.settings import difference
 from durable.signals import StopRequest
 from durable.workers import Outcome, Supervisor, Tell, Work
 from oscar_prep.errors import PrepareError
-from oscar_prep.filters import rules_of
 from oscar_prep.manifest import finish
-from oscar_prep.plan import STATE, TOKENIZER, Plan
+from oscar_prep.plan import INDEX, STATE, TOKENIZER, Plan
 from oscar_prep.shards import read_json
 from oscar_prep.tokenize import Encoder
 from oscar_prep.unit import Budget, Unit, UnitProcessor, UnitRecord
@@ -56,6 +54,7 @@ def prepare(plan: Plan, running: Running) -> dict[str, Any] | None:
     Raises PrepareError if the folder holds something else or a corpus of other settings, if an input is damaged or
     has changed, if too many lines are broken, or if nothing was kept; DurableError if another run holds the folder.
     """
+    plan.sources.check(plan.configuration)
     _check_folder(plan)
     with folder_lock(plan.out):
         _check_folder(plan)
@@ -63,7 +62,8 @@ def prepare(plan: Plan, running: Running) -> dict[str, Any] | None:
         if not (plan.out / STATE).is_file():
             plan.tokenizer.save(plan.out / TOKENIZER)
             write_json(plan.out / STATE, plan.identity)
-        plan = replace(plan, tokenizer=replace(plan.tokenizer, folder=plan.out / TOKENIZER))
+        sources = plan.sources.compiled(plan.out / INDEX, plan.configuration)
+        plan = replace(plan, tokenizer=replace(plan.tokenizer, folder=plan.out / TOKENIZER), sources=sources)
         records = _Corpus(plan, running).make()
         return None if records is None else finish(plan, records, running.max_bad_share)
 
@@ -184,11 +184,8 @@ def available_cores() -> int:
 
 def start_worker(plan: Plan) -> Work[Task, UnitRecord]:
     """What each worker process does once: load the tokenizer and the lists; returns what it does for each task."""
-    lists = None
-    if plan.blocklists is not None:
-        lists = Blocklists.load(plan.blocklists, plan.configuration.drop_categories)
-    rules = rules_of(plan.configuration, lists)
-    processor = UnitProcessor(plan.out, plan.configuration, Encoder(plan.tokenizer), rules)
+    annotators = plan.sources.annotators(plan.configuration)
+    processor = UnitProcessor(plan.out, plan.configuration, Encoder(plan.tokenizer), annotators)
 
     def work(task: Task, tell: Tell) -> UnitRecord:
         if task.record is not None and _still_stands(task):

@@ -7,7 +7,7 @@ from any number of workers, and from a second attempt.
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ import pyarrow.compute as pc
 
 from durable.files import whole_file, write_json
 from oscar_prep import documents
+from oscar_prep.annotate import Annotator, annotate
 from oscar_prep.configuration import Configuration
-from oscar_prep.filters import Rule, judge
+from oscar_prep.filters import judge, rules_of
 from oscar_prep.inputs import InputFile
 from oscar_prep.ledger import Ledger
 from oscar_prep.pack import Packer
@@ -129,12 +130,15 @@ class UnitWriters:
 class UnitProcessor:
     """Filters, tokenizes and packs input files, one after the other, into a corpus folder."""
 
-    def __init__(self, corpus: Path, configuration: Configuration, encoder: Encoder, rules: list[Rule]) -> None:
+    def __init__(
+        self, corpus: Path, configuration: Configuration, encoder: Encoder, annotators: Sequence[Annotator] = ()
+    ) -> None:
         self._corpus = corpus
         self._configuration = configuration
         self._encoder = encoder
-        self._rules = rules
-        self._names = [rule.name for rule in rules]
+        self._annotators = annotators
+        self._rules = rules_of(configuration)
+        self._names = [rule.name for rule in self._rules]
         self._splits = (TRAIN, VALIDATION) if configuration.validation_samples else (TRAIN,)
 
     def process(self, unit: Unit, budget: Budget, report: Report) -> UnitRecord:
@@ -175,7 +179,7 @@ class UnitProcessor:
         with ShardReader(unit.file) as reader:
             for block in reader.blocks():
                 left = budget.less(self._ledger.kept, sum(packer.tokens for packer in self._packers.values()))
-                self._add(unit, parse(block), left, writers)
+                self._add(unit, parse(block, self._configuration.layout), left, writers)
                 report(reader.bytes_read, self._ledger)
                 if self._reached:
                     break
@@ -183,7 +187,7 @@ class UnitProcessor:
 
     def _add(self, unit: Unit, parsed: Parsed, budget: Budget, writers: UnitWriters) -> None:
         """Judge, tokenize, pack and write one block."""
-        batch = parsed.documents
+        batch, notes = annotate(parsed.documents, self._annotators)
         verdicts = judge(batch, self._rules)
         kept = np.flatnonzero(~verdicts.any(axis=0))
         ids, lengths = self._encoder.encode(batch.column("content").take(pa.array(kept)))
@@ -195,6 +199,7 @@ class UnitProcessor:
             parsed = _before(parsed, batch.column("line")[-1].as_py())
         sizes = pc.binary_length(batch.column("content")).to_numpy()
         self._ledger.judge(self._names, verdicts, sizes)
+        self._ledger.note({name: mask[: batch.num_rows] for name, mask in notes.items()})
         self._ledger.put_aside([bad.size for bad in parsed.bad])
         self._ledger.skip_blank(len(parsed.blank))
         self._quarantine += parsed.bad
@@ -289,6 +294,8 @@ def _describe(
         "harmful_pp": batch.column("harmful_pp"),
         "quality_warnings": batch.column("quality_warnings"),
         "categories": batch.column("categories"),
+        "language": batch.column("language"),
+        "language_probability": batch.column("language_probability"),
         "bytes": pc.cast(pc.binary_length(batch.column("content")), pa.int64()),
         "characters": pc.cast(pc.utf8_length(batch.column("content")), pa.int64()),
         "tokens": pa.array(lengths, pa.int64()).take(kept),

@@ -13,7 +13,7 @@ from blocklists.lists import Blocklists
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "adult").mkdir()
     (tmp_path / "adult" / "domains").write_text("bad.example\n192.0.2.7\nxn--bcher-kva.example\ncom\n\n")
-    (tmp_path / "adult" / "urls").write_text("good.example/bad/page\ngood.example/?id=2\n")
+    (tmp_path / "adult" / "urls").write_text("good.example/bad/page\n")
     (tmp_path / "malware").mkdir()
     (tmp_path / "malware" / "domains").write_bytes(b"0.0.0.0miner.example\r\n.dotted.example\r\n")
     return tmp_path
@@ -34,10 +34,10 @@ def folder(tmp_path: Path) -> Path:
         ("http://0xc0000207/", True),
         ("https://bücher.example/", True),
         ("https://good.example/bad/page", True),
-        ("https://good.example/bad/page/", True),
+        ("https://good.example/bad/page?id=2", True),
+        ("https://good.example/bad/page/", False),
         ("https://good.example/bad/", False),
-        ("https://good.example/?id=2", True),
-        ("https://good.example/?id=3", False),
+        ("http://good.example/bad/page", False),
         ("https://miner.example/", True),
         ("https://a.dotted.example/", True),
         ("not a url", False),
@@ -55,6 +55,17 @@ def test_only_the_named_categories_count(folder: Path) -> None:
     assert Blocklists.load(folder, ["malware"]).blocked(urls).tolist() == [False, True]
 
 
+def test_each_named_url_has_its_wanted_categories_and_each_bad_one_is_told(folder: Path) -> None:
+    lists = Blocklists.load(folder, ["malware", "adult"])
+    with (folder / "malware" / "domains").open("a") as file:
+        file.write("bad.example\n")
+    both = Blocklists.load(folder, ["malware", "adult"])
+    urls = pa.array(["https://bad.example/", "https://fine.example/", None, "no url", "https://a.miner.example/"])
+    assert lists.named(urls).categories == {0: ["adult"], 4: ["malware"]}
+    assert both.named(urls).categories == {0: ["adult", "malware"], 4: ["malware"]}
+    assert both.named(urls).bad.tolist() == [False, False, True, True, False]
+
+
 def test_the_hash_tells_lists_apart(folder: Path) -> None:
     before = Blocklists.load(folder, ["adult"]).sha256
     assert Blocklists.load(folder, ["adult"]).sha256 == before
@@ -63,7 +74,7 @@ def test_the_hash_tells_lists_apart(folder: Path) -> None:
 
 
 def test_a_category_without_lists_is_an_error_that_names_those_there(folder: Path) -> None:
-    with pytest.raises(BlocklistError, match="no lists of the category `sect`") as error:
+    with pytest.raises(BlocklistError, match="has no category `sect`") as error:
         Blocklists.load(folder, ["sect"])
     assert error.value.__notes__ == ["categories there: adult, malware"]
     with pytest.raises(BlocklistError, match="does not exist"):

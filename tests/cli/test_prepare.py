@@ -152,7 +152,7 @@ def test_damage_ends_with_3_and_is_listed(
         (["--missing-harmful-pp", "guess"], "`missing_harmful_pp` = 'guess'"),
         (["--sequence-length", "1"], "`sequence_length` = 1"),
         (["--max-bad-share", "0", "--sequence-length", "10000"], "no training sample"),
-        (["--blocklists", "nowhere"], "nowhere does not exist, expected a folder of UT1 lists"),
+        (["--blocklists", "nowhere"], "nowhere does not exist, expected a blocklist index or a folder of lists"),
         (["--tokenizer", "/"], "/ holds no tokenizer.json"),
     ],
 )

@@ -101,5 +101,6 @@ def test_both_releases_of_oscar_are_read(key: str) -> None:
         {
             "line": 1, "record_id": "<urn:uuid:1>", "url": "https://example.org/", "content": "text",
             "harmful_pp": None, "quality_warnings": ["tiny"], "categories": ["adult"],
+            "language": None, "language_probability": None,
         }
     ]  # fmt: skip

@@ -1,0 +1,101 @@
+"""Judging documents where their corpus has not: one small class per source; a batch in, a fuller batch out.
+
+Rules (oscar_prep/filters.py) see metadata alone. Where a record brings none, an annotator puts it there first, so
+that a document's fate rests on the same columns whoever filled them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from blocklists.lists import Blocklists
+from oscar_prep.language import LanguageModel
+from oscar_prep.perplexity import HarmfulModel
+
+Notes = dict[str, npt.NDArray[np.bool_]]
+"""What was done to which documents of a batch, for the ledger: a name and a mask."""
+
+
+class Annotator(Protocol):
+    """A source of metadata."""
+
+    def annotate(self, documents: pa.RecordBatch) -> tuple[pa.RecordBatch, Notes]:
+        """The documents (schema layout.DOCUMENT) with columns filled, and what was done to which of them."""
+        ...
+
+
+@dataclass(frozen=True)
+class ListedCategories:
+    """Adds the UT1 categories that lists have for a document's URL to those of its record."""
+
+    lists: Blocklists
+
+    def annotate(self, documents: pa.RecordBatch) -> tuple[pa.RecordBatch, Notes]:
+        named = self.lists.named(documents.column("url"))
+        notes = {"bad_url": named.bad}
+        if not named.categories:
+            return documents, notes
+        categories = documents.column("categories").to_pylist()
+        for row, names in named.categories.items():
+            own = categories[row] or []
+            categories[row] = own + [name for name in names if name not in own]
+        return _with(documents, "categories", pa.array(categories, pa.list_(pa.string()))), notes
+
+
+@dataclass(frozen=True)
+class HarmfulScores:
+    """Scores harmful perplexity by a KenLM model: of documents without a value, or with `rescore` of all."""
+
+    model: HarmfulModel
+    rescore: bool = False
+
+    def annotate(self, documents: pa.RecordBatch) -> tuple[pa.RecordBatch, Notes]:
+        scores = documents.column("harmful_pp").to_numpy(zero_copy_only=False).astype(np.float64)
+        chosen = np.full(len(scores), True) if self.rescore else is_missing(scores)
+        scores[chosen] = self.model.perplexities(documents.column("content").filter(pa.array(chosen)))
+        filled = pa.array(scores, mask=np.isnan(scores))
+        return _with(documents, "harmful_pp", filled), {"harmful_pp_scored": chosen}
+
+
+@dataclass(frozen=True)
+class IdentifiedLanguages:
+    """Identifies languages by a fastText model: of documents without one, or with `rescore` of all."""
+
+    model: LanguageModel
+    rescore: bool = False
+
+    def annotate(self, documents: pa.RecordBatch) -> tuple[pa.RecordBatch, Notes]:
+        missing = pc.or_(pc.is_null(documents.column("language")), pc.is_null(documents.column("language_probability")))
+        chosen = np.full(documents.num_rows, True) if self.rescore else missing.to_numpy(zero_copy_only=False)
+        identified = self.model.identify(documents.column("content").filter(pa.array(chosen)))
+        mask = pa.array(chosen)
+        columns = {
+            "language": pa.array(identified.labels, pa.string()),
+            "language_probability": pa.array(identified.probabilities, pa.float64()),
+        }
+        for name, values in columns.items():
+            documents = _with(documents, name, pc.replace_with_mask(documents.column(name), mask, values))
+        return documents, {"language_identified": chosen}
+
+
+def annotate(documents: pa.RecordBatch, annotators: Sequence[Annotator]) -> tuple[pa.RecordBatch, Notes]:
+    """The documents as all annotators leave them, one after the other, and the notes of all."""
+    notes: Notes = {}
+    for annotator in annotators:
+        documents, more = annotator.annotate(documents)
+        notes |= more
+    return documents, notes
+
+
+def is_missing(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    """Where a harmful perplexity is none: null (read as NaN), NaN, or 0 as in the authors' code."""
+    return np.isnan(scores) | (scores == 0)
+
+
+def _with(documents: pa.RecordBatch, name: str, values: pa.Array) -> pa.RecordBatch:
+    return documents.set_column(documents.schema.get_field_index(name), documents.schema.field(name), values)
