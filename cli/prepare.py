@@ -156,6 +156,8 @@ def prepare(
         _print_funnel(out, summary)
     if manifest["lost"]:
         say(f"error: left out, for they kill the process that reads them: {', '.join(manifest['lost'])}")
+    if summary.get("bad_url"):
+        say(f"{summary['bad_url']:,} documents have no URL that leads to a host: no list could judge them")
     if summary["invalid"]:
         say(f"{summary['invalid']:,} lines are no documents: see {out / 'quarantine'}")
     return EXIT_QUARANTINED if manifest["lost"] or summary["invalid"] else EXIT_DONE
@@ -164,9 +166,11 @@ def prepare(
 def summarise(manifest: dict[str, Any], seconds: float) -> dict[str, Any]:
     """What `--json` prints."""
     ledger = manifest["ledger"]
+    notes = {"bad_url": ledger["notes"].get("bad_url", 0)} if manifest["blocklists"] else {}
     samples = {name: ledger["samples"].get(name, 0) for name in ("train", "validation", "surplus")}
     return {
         **{name: ledger[name] for name in ("documents", "kept", "invalid", "dropped", "tokens")},
+        **notes,
         "samples": samples,
         "tail": ledger["tail"],
         "corpus_hash": manifest["corpus_hash"],

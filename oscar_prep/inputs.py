@@ -10,8 +10,8 @@ from pathlib import Path
 from durable.errors import with_hint
 from oscar_prep.errors import PrepareError
 
-IN_FOLDERS = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".jsonl.zstd")
-ALONE = (".jsonl", ".gz", ".zst", ".zstd")
+IN_FOLDERS = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".jsonl.zstd", ".parquet")
+ALONE = (".jsonl", ".gz", ".zst", ".zstd", ".parquet")
 CHECKSUM_FILE = re.compile(r"(?i)(?:.*\.|checksum\.|)(sha256|sha384)(?:sums?)?(?:\.txt)?$")
 CHECKSUM_LINE = re.compile(r"^\\?([0-9a-fA-F]+) [ *](.+?)\r?$")
 HEX_DIGITS = {"sha256": 64, "sha384": 96}

@@ -70,6 +70,11 @@ class Layout:
             branch[name] = DOCUMENT.field(column).type
         return pa.schema([(name, _as_type(branch)) for name, branch in tree.items()])
 
+    def present(self, schema: pa.Schema) -> set[str]:
+        """The columns of DOCUMENT that records of a schema may hold."""
+        empty = pa.RecordBatch.from_pylist([], schema)
+        return {name for name, paths in self.paths.items() if any(_field(empty, path) is not None for path in paths)}
+
     def documents(self, records: pa.RecordBatch, lines: pa.Array) -> pa.RecordBatch:
         """The columns of DOCUMENT from records of `schema`, or of a schema that lacks some of its fields."""
         columns = {"line": lines}

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.json as pj
 
 from oscar_prep.layout import DOCUMENT, OSCAR, Layout
+from oscar_prep.parquet import Rows
 from oscar_prep.read import Block, LongLine
 
 WHITE_SPACE = b" \t\r"  # JSON's, less the newline that ends a line
@@ -42,8 +43,10 @@ class Parsed:
     blank: list[int] = field(default_factory=list)
 
 
-def parse(block: Block | LongLine, layout: Layout = OSCAR) -> Parsed:
+def parse(block: Block | LongLine | Rows, layout: Layout = OSCAR) -> Parsed:
     """The documents of a block. Raises nothing for what a file may hold."""
+    if isinstance(block, Rows):
+        return _from_rows(block, layout)
     if isinstance(block, LongLine):
         reason = "longer than the longest line that is read"
         return Parsed(_no_documents(), [BadLine(block.line, reason, block.size, _readable(block.start))])
@@ -56,6 +59,27 @@ def parse(block: Block | LongLine, layout: Layout = OSCAR) -> Parsed:
         sorted(lines.bad, key=lambda bad: bad.line),
         lines.blank,
     )
+
+
+def _from_rows(rows: Rows, layout: Layout) -> Parsed:
+    """Rows of a typed file: what can be wrong is a value that is no text, or none at all."""
+    count = rows.records.num_rows
+    try:
+        documents = layout.documents(rows.records, pa.array(rows.first_line + np.arange(count), pa.int64()))
+        documents.validate(full=True)
+    except pa.ArrowInvalid as error:
+        if count == 1:
+            return Parsed(_no_documents(), [BadLine(rows.first_line, _in_plain_words(error), 0, "")])
+        halves = [(0, count // 2), (count // 2, count)]
+        parts = [
+            _from_rows(Rows(rows.records.slice(low, high - low), rows.first_line + low), layout) for low, high in halves
+        ]
+        return Parsed(
+            pa.concat_batches([part.documents for part in parts]), [bad for part in parts for bad in part.bad]
+        )
+    present = documents.column("content").is_valid()
+    missing = documents.column("line").filter(pc.invert(present)).to_pylist()
+    return Parsed(documents.filter(present), [BadLine(line, f"no `{layout.content}`", 0, "") for line in missing])
 
 
 @dataclass

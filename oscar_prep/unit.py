@@ -17,13 +17,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from durable.files import whole_file, write_json
-from oscar_prep import documents
+from oscar_prep import documents, parquet
 from oscar_prep.annotate import Annotator, annotate
 from oscar_prep.configuration import Configuration
 from oscar_prep.filters import judge, rules_of
 from oscar_prep.inputs import InputFile
+from oscar_prep.layout import Layout
 from oscar_prep.ledger import Ledger
 from oscar_prep.pack import Packer
+from oscar_prep.parquet import ParquetReader
 from oscar_prep.parse import BadLine, Parsed, parse
 from oscar_prep.read import ShardReader
 from oscar_prep.shards import FileRecord, ShardWriter, file_record, shard_writer
@@ -176,7 +178,7 @@ class UnitProcessor:
         return record
 
     def _read(self, unit: Unit, budget: Budget, writers: UnitWriters, report: Report) -> dict[str, Any]:
-        with ShardReader(unit.file) as reader:
+        with reader_of(unit.file, self._configuration.layout) as reader:
             for block in reader.blocks():
                 left = budget.less(self._ledger.kept, sum(packer.tokens for packer in self._packers.values()))
                 self._add(unit, parse(block, self._configuration.layout), left, writers)
@@ -242,6 +244,11 @@ class UnitProcessor:
             for bad in self._quarantine:
                 file.write((json.dumps({"file": unit.file.name, **vars(bad)}, ensure_ascii=False) + "\n").encode())
         return file_record(self._corpus / name, name, len(self._quarantine))
+
+
+def reader_of(file: InputFile, layout: Layout) -> ShardReader | ParquetReader:
+    """What reads an input file, by its name."""
+    return ParquetReader(file, layout) if file.path.suffix == parquet.SUFFIX else ShardReader(file)
 
 
 def split_position(salt: bytes, identifier: str | None, contents: pa.StringArray, index: int) -> float:

@@ -1,7 +1,5 @@
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,30 +8,12 @@ import pytest
 from durable.files import file_sha256
 from oscar_prep.errors import PrepareError
 from oscar_prep.language import LanguageModel, checked_sha256
-
-SENTENCES = {
-    "en": "This is certainly an English sentence.",
-    "fr": "Ceci est une phrase en français.",
-    "de": "Das ist ein deutscher Satz.",
-}
-
-TRAIN = """
-import sys
-import fasttext
-options = {"dim": 16, "minn": 2, "maxn": 3, "bucket": 1000, "epoch": 200, "thread": 1, "verbose": 0}
-fasttext.train_supervised(sys.argv[1], **options).save_model(sys.argv[2])
-"""
+from tests.oscar_prep.models import SENTENCES, train_language_model
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fastText model of three languages, trained in a moment, with its sha256 beside it."""
-    folder = tmp_path_factory.mktemp("fasttext")
-    (folder / "train").write_text("".join(f"__label__{name} {text}\n" * 20 for name, text in SENTENCES.items()))
-    # In a process of its own: fasttext 0.9.3 trains to NaN where memory has been used before.
-    subprocess.run([sys.executable, "-c", TRAIN, folder / "train", folder / "tiny.bin"], check=True)
-    (folder / "tiny.bin.sha256").write_text(f"{file_sha256(folder / 'tiny.bin')}  tiny.bin\n")
-    return folder / "tiny.bin"
+    return train_language_model(tmp_path_factory.mktemp("fasttext"))
 
 
 def test_each_document_has_its_language_and_probability(tiny_model: Path) -> None:
