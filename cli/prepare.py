@@ -63,7 +63,7 @@ def prepare(
         typer.Option(metavar="LIST|all|none", help="Quality warnings to drop, by commas.", rich_help_panel=FILTERS),
     ] = "all",
     missing_warnings: Annotated[
-        str, typer.Option(metavar="keep", help="Documents without annotation.", rich_help_panel=FILTERS)
+        str, typer.Option(metavar="keep|compute", help="Documents without annotation.", rich_help_panel=FILTERS)
     ] = "keep",
     language: Annotated[
         str | None,

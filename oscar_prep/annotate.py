@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from blocklists.lists import Blocklists
 from oscar_prep.language import LanguageModel
 from oscar_prep.perplexity import HarmfulModel
+from oscar_prep.quality_warnings import quality_warnings
 
 Notes = dict[str, npt.NDArray[np.bool_]]
 """What was done to which documents of a batch, for the ledger: a name and a mask."""
@@ -60,6 +61,24 @@ class HarmfulScores:
         scores[chosen] = self.model.perplexities(documents.column("content").filter(pa.array(chosen)))
         filled = pa.array(scores, mask=np.isnan(scores))
         return _with(documents, "harmful_pp", filled), {"harmful_pp_scored": chosen}
+
+
+@dataclass(frozen=True)
+class ComputedWarnings:
+    """Computes quality warnings by OSCAR's rules: of documents without any, or with `rescore` of all.
+
+    OSCAR writes no difference between a document that it found nothing to warn of and one that it did not look at.
+    """
+
+    rescore: bool = False
+
+    def annotate(self, documents: pa.RecordBatch) -> tuple[pa.RecordBatch, Notes]:
+        own = documents.column("quality_warnings")
+        chosen = np.full(len(own), True) if self.rescore else own.is_null().to_numpy(zero_copy_only=False)
+        computed = quality_warnings(documents.column("content").filter(pa.array(chosen))).cast(own.type)
+        place = np.where(chosen, len(own) + np.cumsum(chosen) - 1, np.arange(len(own)))
+        filled = pa.concat_arrays([own, computed]).take(pa.array(place))
+        return _with(documents, "quality_warnings", filled), {"warnings_computed": chosen}
 
 
 @dataclass(frozen=True)

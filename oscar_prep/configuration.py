@@ -42,8 +42,8 @@ class Configuration(BaseModel):
     """Judge anew what this run can judge itself, whatever the records say."""
     drop_warnings: Literal["all"] | tuple[str, ...] = "all"
     """A document with one of these quality warnings is dropped."""
-    missing_warnings: Literal["keep"] = "keep"
-    """A document without an annotation of its quality is kept."""
+    missing_warnings: Literal["keep", "compute"] = "keep"
+    """A document without an annotation of its quality has none, or those that OSCAR's rules give it."""
     language: str | None = None
     """Keep documents of this language alone, a code of fastText's such as `en`."""
     min_language_probability: float = Field(0.8, ge=0, le=1)

@@ -6,7 +6,7 @@ from pathlib import Path
 from blocklists.compile import compile_to
 from blocklists.lists import Blocklists
 from durable.errors import with_hint
-from oscar_prep.annotate import Annotator, HarmfulScores, IdentifiedLanguages, ListedCategories
+from oscar_prep.annotate import Annotator, ComputedWarnings, HarmfulScores, IdentifiedLanguages, ListedCategories
 from oscar_prep.configuration import Configuration
 from oscar_prep.errors import PrepareError
 from oscar_prep.language import LanguageModel, checked_sha256
@@ -67,6 +67,8 @@ class Sources:
             annotators.append(ListedCategories(Blocklists.load(self.blocklists, configuration.drop_categories)))
         if self.kenlm is not None:
             annotators.append(HarmfulScores(HarmfulModel(self.kenlm), configuration.rescore))
+        if configuration.missing_warnings == "compute":
+            annotators.append(ComputedWarnings(configuration.rescore))
         if self.language_model is not None:
             annotators.append(IdentifiedLanguages(LanguageModel(self.language_model), configuration.rescore))
         return annotators

@@ -12,7 +12,7 @@ import pytest
 
 from blocklists.compile import compile_to
 from blocklists.lists import Blocklists
-from oscar_prep.annotate import HarmfulScores, IdentifiedLanguages, ListedCategories, annotate
+from oscar_prep.annotate import ComputedWarnings, HarmfulScores, IdentifiedLanguages, ListedCategories, annotate
 from oscar_prep.configuration import Configuration
 from oscar_prep.errors import PrepareError
 from oscar_prep.filters import Language
@@ -76,6 +76,17 @@ def test_harmful_perplexity_is_scored_where_it_is_missing_or_everywhere(arpa: Pa
     assert filled.column("harmful_pp").to_pylist() == [expected] * 4
 
 
+def test_warnings_are_computed_where_there_are_none_or_everywhere() -> None:
+    clean = "\n".join(["a line of more than a hundred characters " * 3] * 9)
+    given = [["adult"], None, [], None]
+    batch = documents(quality_warnings=given, content=["one line", "one line", "one line", clean])
+    filled, notes = ComputedWarnings().annotate(batch)
+    assert filled.column("quality_warnings").to_pylist() == [["adult"], ["tiny", "short_sentences"], [], None]
+    assert notes["warnings_computed"].tolist() == [False, True, False, True]
+    filled, _ = ComputedWarnings(rescore=True).annotate(batch)
+    assert filled.column("quality_warnings").to_pylist() == [["tiny", "short_sentences"]] * 3 + [None]
+
+
 def test_languages_are_identified_where_they_are_missing_or_everywhere(languages: LanguageModel) -> None:
     batch = documents(
         language=["fr", None, "fr"], language_probability=[0.9, None, None], content=list(SENTENCES.values())
@@ -93,6 +104,7 @@ def test_annotators_work_on_any_slice_and_on_no_documents(lists: Path, arpa: Pat
     annotators = [
         ListedCategories(Blocklists.load(lists, ["adult"])),
         HarmfulScores(HarmfulModel(arpa)),
+        ComputedWarnings(),
         IdentifiedLanguages(languages),
     ]
     batch = documents(url=["http://bad.example/", None, "http://bad.example/"], content=list(SENTENCES.values()))
@@ -174,6 +186,11 @@ def test_scores_stand_in_the_documents_and_decide(
     assert [row["harmful_pp"] for row in rows] == [model.perplexity(content) for content in contents]
 
 
+def oscar_2201(shared: Path) -> list[dict[str, Any]]:
+    lines = (shared / "oscar2201" / "data.jsonl").read_text("utf-8").split("\n")
+    return [json.loads(line) for line in lines if line]
+
+
 def shared_records(shared: Path) -> list[dict[str, Any]]:
     records = []
     for path in sorted((shared / "oscar2301" / "en_meta").glob("*.zst")):
@@ -211,9 +228,7 @@ def test_real_records_are_kept_exactly_where_fasttext_itself_says_english(
 ) -> None:
     import fasttext
 
-    records = [
-        json.loads(line) for line in (shared / "oscar2201" / "data.jsonl").read_text("utf-8").split("\n") if line
-    ]
+    records = oscar_2201(shared)
     model = shared / "models" / "lid.176.ftz"
     labels, probabilities = fasttext.load_model(str(model)).predict(
         [record["content"].replace("\n", " ") for record in records]
@@ -229,3 +244,16 @@ def test_real_records_are_kept_exactly_where_fasttext_itself_says_english(
     kept = [row["line"] for row in rows if row["reason"] is None]
     assert kept == expected
     assert 0 < len(kept) < len(records) == 63
+
+
+@pytest.mark.shared
+def test_computed_warnings_drop_what_the_annotations_of_real_records_drop(
+    shared: Path, corpus: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    records = oscar_2201(shared)
+    expected = [record["metadata"].pop("annotation") for record in records]
+    manifest = corpus(records, Sources(), missing_harmful_pp="keep", missing_warnings="compute")
+    rows = pq.read_table(tmp_path / "corpus" / "documents").to_pylist()
+    assert [row["quality_warnings"] for row in rows] == expected
+    assert manifest["ledger"]["dropped"]["quality_warnings"] == sum(map(bool, expected))
+    assert 0 < manifest["ledger"]["kept"] < 63
