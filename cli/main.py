@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from cli import analyze, blocklists, demo, env, evaluate, export, glue, glue_compare, params, prepare, pretrain, push, tokenizer, verify
+from cli import analyze, blocklists, demo, env, evaluate, export, glue, glue_compare, inspect, params, prepare, pretrain, push, tokenizer, verify
 from cli.console import print_error, say
 from durable.signals import EXIT_DONE, EXIT_INTERRUPTED, EXIT_REFUSED, EXIT_USAGE
 
@@ -53,6 +53,8 @@ app.add_typer(blocklists.app, name="blocklists")
 app.command("env")(env.env)
 app.command("glue")(glue.glue)
 app.command("glue-compare")(glue_compare.glue_compare)
+app.command("inspect")(inspect.inspect)
+app.command("thresholds")(inspect.thresholds)
 app.command("params")(params.params)
 app.command("pretrain")(pretrain.pretrain)
 app.add_typer(tokenizer.tokenizer, name="tokenizer")

@@ -1,0 +1,110 @@
+"""`symbert inspect` and `symbert thresholds` as a user types them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tokenizers import BertWordPieceTokenizer
+
+from cli.main import run
+
+TEXT = "a page of plain words for the test "
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("inspect")
+    trained = BertWordPieceTokenizer()
+    trained.train_from_iterator([TEXT], vocab_size=80, show_progress=False)
+    (folder / "tokenizer").mkdir()
+    trained.save(str(folder / "tokenizer" / "tokenizer.json"))
+    records = [
+        {
+            "content": f"{n} {TEXT}",
+            "warc_headers": {"warc-target-uri": f"https://{'bad' if n % 4 == 0 else 'good'}.example/{n}"},
+            "metadata": {"harmful_pp": float(n) + 0.5},
+        }
+        for n in range(20)
+    ]
+    (folder / "pages.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    options = ["--sequence-length", "16", "--validation-samples", "0", "--quiet", "--workers", "1"]
+    out = ["--out", str(folder / "corpus"), "--tokenizer", str(folder / "tokenizer")]
+    assert run(["prepare", str(folder / "pages.jsonl"), *out, *options]) == 0
+    return folder / "corpus"
+
+
+def asked(capsys: pytest.CaptureFixture[str], *arguments: object) -> Any:
+    capsys.readouterr()
+    assert run([*map(str, arguments), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_a_sample_is_shown_document_by_document(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pieces = asked(capsys, "inspect", corpus, "--sample", 1)["pieces"]
+    assert len(pieces) == 2
+    assert run(["inspect", str(corpus), "--sample", "1"]) == 0
+    printed = capsys.readouterr().out
+    for piece in pieces:
+        assert piece["document"]["url"] in printed
+        assert piece["text"] in printed
+
+
+def test_a_url_tells_its_fate_and_its_text(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["inspect", str(corpus), "--url", "https://bad.example/4", "--input", str(corpus.parent)]
+    (document,) = asked(capsys, *arguments)["documents"]
+    assert (document["kept"], document["text"], document["problem"]) == (False, f"4 {TEXT}", None)
+    assert run(arguments) == 0
+    printed = capsys.readouterr().out
+    assert "pages.jsonl line 5): dropped by harmful_pp" in printed
+    assert "harmful_pp: 4.5; wanted 5 < harmful_pp < 100000" in printed
+
+
+def test_documents_on_both_sides_of_a_threshold_are_shown(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sides = asked(capsys, "inspect", corpus, "--near", "harmful_pp=5", "--count", 2)
+    assert [document["harmful_pp"] for document in sides["harmful_pp below 5"]] == [4.5, 3.5]
+    assert [document["harmful_pp"] for document in sides["harmful_pp from 5"]] == [5.5, 6.5]
+    assert run(["inspect", str(corpus), "--near", "harmful_pp=5"]) == 0
+    assert "harmful_pp below 5:" in capsys.readouterr().out
+
+
+def test_the_hosts_that_lost_most_are_ranked(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    hosts = asked(capsys, "inspect", corpus, "--top-dropped")
+    assert [(host["host"], host["dropped"], host["kept"]) for host in hosts] == [
+        ("good.example", 3, 12), ("bad.example", 2, 3),
+    ]  # fmt: skip
+    assert run(["inspect", str(corpus), "--top-dropped", "--count", "1"]) == 0
+    assert "bad.example" not in capsys.readouterr().out
+
+
+def test_thresholds_print_a_funnel_each(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = asked(capsys, "thresholds", corpus, "--min-harmful-pp", "3,5,10")
+    assert [(funnel["minimum"], funnel["kept"], funnel["exact"]) for funnel in found] == [
+        (3.0, 17, False), (5.0, 15, True), (10.0, 10, True),
+    ]  # fmt: skip
+    assert run(["thresholds", str(corpus), "--min-harmful-pp", "3"]) == 0
+    assert "≈" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["inspect"], "asked for nothing"),
+        (["inspect", "--top-dropped", "--sample", "1"], "asked for --sample and --top-dropped"),
+        (["inspect", "--sample", "999"], "has no train sample 999"),
+        (["inspect", "--url", "https://absent.example/"], "has read no document"),
+        (["inspect", "--near", "harmful_pp"], "not SCORE=NUMBER"),
+        (["inspect", "--near", "bytes=1"], "not a score"),
+        (["inspect", "--top-dropped", "--input", "nowhere"], "nowhere does not exist"),
+        (["thresholds", "--min-harmful-pp", "a"], "not a list of numbers"),
+        (["thresholds", "--min-harmful-pp", "1e9"], "not below the corpus's upper bound"),
+    ],
+)
+def test_a_question_without_answer_is_refused_in_one_line(
+    corpus: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    capsys.readouterr()
+    assert run([arguments[0], str(corpus), *arguments[1:]]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert message in captured.err.splitlines()[0]
