@@ -26,6 +26,9 @@ def glue(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change the protocol, as in learning_rate=2e-5."),
     ] = None,
+    which: Annotated[
+        str, typer.Option("--checkpoints", help="Of a run folder: last, all, or log (each 1/√2 of the next).")
+    ] = "last",
     device: Annotated[
         str | None, typer.Option("--device", help="cpu or cuda; by default cuda where there is a GPU.")
     ] = None,
@@ -53,6 +56,7 @@ def glue(
         seeds=chosen_seeds,
         protocol=resolve_protocol(assignments or ()),
         data_dir=data_dir,
+        which=which,
         device=device,
         workers=workers,
     )

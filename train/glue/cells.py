@@ -190,6 +190,8 @@ def _facts(subject: Subject, protocol: Protocol) -> dict[str, Any]:
     config = load_config(subject)
     facts = {
         "name": subject.name,
+        "run": subject.run,
+        "step": subject.step,
         "model": subject.model,
         "model_type": config.model_type,
         "operator": getattr(config, "attention_operator", None),

@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,12 @@ from transformers.utils import logging
 import symbert  # noqa: F401 - tells transformers' Auto classes of its models
 from durable.errors import with_hint
 from durable.files import file_sha256
-from train.checkpoint import WEIGHTS, newest_valid
+from train.checkpoint import STATE, WEIGHTS, newest_valid
 from train.errors import TrainError
 
 INDEX = "model.safetensors.index.json"
+WHICH = ("last", "all", "log")
+"""Which checkpoints of a run are meant."""
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
 # Keys of config.json that say who wrote it, not what the model computes.
 BOOKKEEPING = frozenset({"_name_or_path", "architectures", "auto_map", "dtype", "torch_dtype", "transformers_version"})
@@ -39,6 +41,10 @@ class Subject:
     """sha256 of what else decides the scores: the configuration and the tokenizer."""
     size: int
     """Bytes of the weights."""
+    run: str
+    """Name of the run folder, or of the folder itself."""
+    step: int | None
+    """Steps of pre-training, where the folder's name tells them."""
 
     @property
     def short(self) -> str:
@@ -46,15 +52,37 @@ class Subject:
         return self.weights[:12]
 
 
-def find_subject(path: Path, notice: Callable[[str], None]) -> Subject:
-    """A checkpoint folder, or the newest checkpoint of a run folder, ready to be fine-tuned.
+def find_subjects(path: Path, which: str, notice: Callable[[str], None]) -> list[Subject]:
+    """A checkpoint folder, or checkpoints of a run folder, ready to be fine-tuned, by step.
 
-    `notice` hears of damaged checkpoints that are passed over. Raises TrainError, naming the folder, if weights,
-    configuration or tokenizer are missing.
+    `which`: "last" is a run's newest; "all" every one; "log" the newest, then every next older one of at most
+    1/√2 of the steps. `notice` hears of damaged checkpoints that are passed over. Raises TrainError, naming the
+    folder, if weights, configuration or tokenizer are missing.
     """
+    if which not in WHICH:
+        raise TrainError(f"`{which}` is no choice of checkpoints, expected one of {', '.join(WHICH)}")
     if not path.is_dir():
         raise TrainError(f"{path} does not exist, expected a checkpoint or run folder")
-    folder = newest_checkpoint(path, notice) if (path / "checkpoints").is_dir() else path
+    run = path.resolve().name
+    if not (path / "checkpoints").is_dir():
+        return [_subject(path, run=_run_name(path), step=_step(path))]
+    if which == "last":
+        newest = newest_checkpoint(path, notice)
+        return [replace(_subject(newest, run=run, step=_step(newest)), name=run)]
+    folders = [folder for folder in sorted((path / "checkpoints").glob("step-*")) if _is_whole(folder, notice)]
+    if not folders:
+        raise _no_checkpoint(path)
+    if which == "log":
+        folders = _spaced(folders)
+    return [_subject(folder, run=run, step=_step(folder)) for folder in folders]
+
+
+def find_subject(path: Path, notice: Callable[[str], None]) -> Subject:
+    """The one checkpoint of find_subjects' "last"."""
+    return find_subjects(path, "last", notice)[0]
+
+
+def _subject(folder: Path, run: str, step: int | None) -> Subject:
     weights = _weight_files(folder)
     if not (folder / "config.json").is_file():
         raise TrainError(f"{folder} holds no config.json, expected a model folder")
@@ -66,31 +94,62 @@ def find_subject(path: Path, notice: Callable[[str], None]) -> Subject:
     vocabulary = file_sha256(tokenizer[0])
     hashes = [file_sha256(file) for file in weights]
     return Subject(
-        name=_name(path),
+        name=run if step is None else f"{run}/step-{step:08d}",
         folder=folder,
         weights=hashes[0] if len(hashes) == 1 else _sha256(*hashes),
         tokenizer=vocabulary,
         model=_sha256(json.dumps(described, sort_keys=True), vocabulary),
         size=sum(file.stat().st_size for file in weights),
+        run=run,
+        step=step,
     )
 
 
 def newest_checkpoint(run: Path, notice: Callable[[str], None]) -> Path:
     """The newest whole checkpoint of a run folder; `notice` hears of damaged ones. Raises TrainError without any."""
     checkpoint = newest_valid(run, notice)
-    if checkpoint is not None:
-        return checkpoint.folder
-    raise with_hint(
+    if checkpoint is None:
+        raise _no_checkpoint(run)
+    return checkpoint.folder
+
+
+def _no_checkpoint(run: Path) -> TrainError:
+    return with_hint(
         TrainError(f"{run} holds no whole checkpoint, expected {run}/checkpoints/step-…/{WEIGHTS}"),
         "let `symbert pretrain` reach its first checkpoint",
     )
 
 
-def _name(path: Path) -> str:
-    folder = path.resolve()
-    if folder.name.startswith("step-") and folder.parent.name == "checkpoints":
-        return f"{folder.parent.parent.name}/{folder.name}"
-    return folder.name
+def _is_whole(folder: Path, notice: Callable[[str], None]) -> bool:
+    """Whether the weights are those of the checkpoint's own record; it need not be one that can be resumed."""
+    try:
+        recorded = json.loads((folder / STATE).read_text("utf-8"))["files"][WEIGHTS]
+        if file_sha256(folder / WEIGHTS) == recorded:
+            return True
+    except (OSError, ValueError, KeyError) as error:
+        notice(f"{folder} is damaged ({error}): passed over")
+        return False
+    notice(f"{folder / WEIGHTS} is damaged: passed over")
+    return False
+
+
+def _spaced(folders: list[Path]) -> list[Path]:
+    """The newest, then every next older one whose step is at most 1/√2 of the last chosen."""
+    chosen: list[Path] = []
+    for folder in reversed(folders):
+        if not chosen or 2 * (_step(folder) or 0) ** 2 <= (_step(chosen[-1]) or 0) ** 2:
+            chosen.append(folder)
+    return chosen[::-1]
+
+
+def _step(folder: Path) -> int | None:
+    digits = folder.resolve().name.removeprefix("step-")
+    return int(digits) if digits.isdecimal() and folder.resolve().parent.name == "checkpoints" else None
+
+
+def _run_name(folder: Path) -> str:
+    folder = folder.resolve()
+    return folder.name if _step(folder) is None else folder.parent.parent.name
 
 
 def _weight_files(folder: Path) -> list[Path]:

@@ -25,7 +25,7 @@ from train.glue.cells import (
     refuse_foreign_folder,
     write_cell,
 )
-from train.glue.checkpoint import Subject, find_subject, load_config, load_tokenizer, usable_length
+from train.glue.checkpoint import Subject, find_subjects, load_config, load_tokenizer, usable_length
 from train.glue.encode import load_encoded, save_encoded
 from train.glue.finetune import Finetuned, StoppedError, finetune, steps_of
 from train.glue.protocol import Protocol
@@ -48,6 +48,8 @@ class Request:
     protocol: Protocol = field(default_factory=Protocol)
     data_dir: Path | None = None
     """Folder of the official TSV files; None reads the hub."""
+    which: str = "last"
+    """Which checkpoints of a run folder: last, all or log."""
     device: str | None = None
     """None is CUDA where there is a GPU, else the CPU."""
     workers: int | None = None
@@ -83,7 +85,9 @@ def run_grid(
     data.
     """
     device = find_device(request.device)
-    subjects = _distinct(find_subject(path, notice) for path in request.checkpoints)
+    subjects = _distinct(
+        subject for path in request.checkpoints for subject in find_subjects(path, request.which, notice)
+    )
     refuse_foreign_folder(request.out)
     data = {task.name: read_task(task, request.data_dir) for task in request.tasks}
     for subject in subjects:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from durable.files import write_text
+from train.glue.curve import RunCurve, curve_document, curve_notes, curves_as_csv, run_curve
 from train.glue.score import ModelScores, Scores, Summary, model_scores
 from train.glue.tasks import NUMBERS, TASKS, task_of
 
@@ -64,7 +65,17 @@ class Table:
                 average = row.scores.average
                 held = f"seeds {_listed(average.seeds)}" if average else "no seed"
                 notes.append(f"{row.name}: seeds differ ({uneven}); the average is over {held}")
-        return [*notes, *(note for row in self.rows for note in _about_degenerate(row))]
+        notes += [note for row in self.rows for note in _about_degenerate(row)]
+        return notes + curve_notes(self.curves())
+
+    def curves(self) -> list[RunCurve]:
+        """The score over pre-training of every run of which more than one checkpoint has one."""
+        points: dict[str, list[tuple[int, Summary]]] = {}
+        for row in self.rows:
+            facts = row.facts or {}
+            if row.scores.average is not None and facts.get("step") is not None:
+                points.setdefault(facts["run"], []).append((facts["step"], row.scores.average))
+        return [run_curve(run, scores) for run, scores in points.items() if len(scores) > 1]
 
 
 def table_of(cells: Iterable[Mapping[str, Any]], grid: Mapping[str, Any]) -> Table:
@@ -107,11 +118,13 @@ def _about_degenerate(row: Row) -> list[str]:
 
 
 def write_table(out: Path, cells: Iterable[Mapping[str, Any]], grid: Mapping[str, Any]) -> Table:
-    """Write table.md, table.tex, table.csv and table.json into a GLUE folder."""
+    """Write table.md, table.tex, table.csv and table.json into a GLUE folder, and curve.csv where a run has a curve."""
     table = table_of(cells, grid)
     write_text(out / "table.md", as_markdown(table))
     write_text(out / "table.tex", as_latex(table))
     write_text(out / "table.csv", as_csv(table))
+    if table.curves():
+        write_text(out / "curve.csv", curves_as_csv(table.curves()))
     write_text(out / "table.json", json.dumps(as_document(table), indent=2, ensure_ascii=False) + "\n")
     return table
 
@@ -178,6 +191,7 @@ def as_document(table: Table) -> dict[str, Any]:
             }
             for row in table.rows
         ],
+        "curves": [curve_document(curve) for curve in table.curves()],
         "notes": table.notes(),
     }
 

@@ -1,5 +1,6 @@
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from symbert import OPERATORS
 from tests.train.glue.conftest import CheckpointFactory, save_tokenizer
 from train.checkpoint import checkpoint_folder
 from train.errors import TrainError
-from train.glue.checkpoint import find_subject, load_classifier, load_tokenizer
+from train.glue.checkpoint import WHICH, find_subject, find_subjects, load_classifier, load_tokenizer
 
 
 @pytest.mark.parametrize("operator", OPERATORS)
@@ -81,23 +82,43 @@ def test_the_identity_is_the_weights_and_what_else_decides_the_scores(
     assert find_subject(copy, print).model != subject.model
 
 
-def test_a_run_folder_stands_for_its_newest_whole_checkpoint(checkpoint: CheckpointFactory, tmp_path: Path) -> None:
-    for step in (10, 200, 300):
-        folder = checkpoint_folder(tmp_path / "run", step)
-        shutil.copytree(checkpoint(), folder)
+def run_folder(run: Path, checkpoint: Path, steps: Sequence[int]) -> Path:
+    for step in steps:
+        folder = checkpoint_folder(run, step)
+        shutil.copytree(checkpoint, folder)
         files = {path.name: file_sha256(path) for path in folder.iterdir()}
         state = {"format_version": 1, "step": step, "files": files, "scaler": {}}
         (folder / "state.json").write_text(json.dumps(state))
-    (folder / "model.safetensors").write_bytes(b"cut")
+    return run
+
+
+def test_a_run_folder_stands_for_its_newest_whole_checkpoint(checkpoint: CheckpointFactory, tmp_path: Path) -> None:
+    run = run_folder(tmp_path / "run", checkpoint(), (10, 200, 300))
+    (checkpoint_folder(run, 300) / "model.safetensors").write_bytes(b"cut")
     notices: list[str] = []
-    subject = find_subject(tmp_path / "run", notices.append)
+    subject = find_subject(run, notices.append)
     assert subject.folder.name == "step-00000200"
-    assert subject.name == "run"
+    assert (subject.name, subject.run, subject.step) == ("run", "run", 200)
     assert find_subject(subject.folder, print).name == "run/step-00000200"
     assert ["step-00000300" in notice for notice in notices] == [True]
     (tmp_path / "empty" / "checkpoints").mkdir(parents=True)
-    with pytest.raises(TrainError, match="holds no whole checkpoint"):
-        find_subject(tmp_path / "empty", print)
+    for which in WHICH:
+        with pytest.raises(TrainError, match="holds no whole checkpoint"):
+            find_subjects(tmp_path / "empty", which, print)
+
+
+def test_all_checkpoints_of_a_run_or_some_evenly_spaced_on_a_logarithmic_axis(
+    checkpoint: CheckpointFactory, tmp_path: Path
+) -> None:
+    run = run_folder(tmp_path / "run", checkpoint(), (*range(10, 101, 10), 110))
+    (checkpoint_folder(run, 110) / "model.safetensors").write_bytes(b"cut")
+    notices: list[str] = []
+    assert [subject.step for subject in find_subjects(run, "all", notices.append)] == list(range(10, 101, 10))
+    assert len(notices) == 1
+    assert "step-00000110" in notices[0]
+    assert [subject.step for subject in find_subjects(run, "log", print)] == [10, 20, 40, 70, 100]
+    with pytest.raises(TrainError, match="`some` is no choice of checkpoints, expected one of last, all, log"):
+        find_subjects(run, "some", print)
 
 
 @pytest.mark.parametrize(
