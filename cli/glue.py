@@ -29,6 +29,9 @@ def glue(
     which: Annotated[
         str, typer.Option("--checkpoints", help="Of a run folder: last, all, or log (each 1/√2 of the next).")
     ] = "last",
+    average: Annotated[
+        str, typer.Option("--average", help="nine numbers, tasks (MNLI once), or leaderboard (and WNLI).")
+    ] = "nine",
     device: Annotated[
         str | None, typer.Option("--device", help="cpu or cuda; by default cuda where there is a GPU.")
     ] = None,
@@ -47,7 +50,7 @@ def glue(
     from train.glue.grid import Request, run_grid
     from train.glue.protocol import resolve_protocol
     from train.glue.table import as_document, as_markdown
-    from train.glue.tasks import chosen_tasks
+    from train.glue.tasks import chosen_average, chosen_tasks
 
     request = Request(
         checkpoints=checkpoints,
@@ -56,6 +59,7 @@ def glue(
         seeds=chosen_seeds,
         protocol=resolve_protocol(assignments or ()),
         data_dir=data_dir,
+        average=chosen_average(average),
         which=which,
         device=device,
         workers=workers,

@@ -48,6 +48,8 @@ class Request:
     protocol: Protocol = field(default_factory=Protocol)
     data_dir: Path | None = None
     """Folder of the official TSV files; None reads the hub."""
+    average: str = "nine"
+    """Which of AVERAGES the table shows; cells do not depend on it."""
     which: str = "last"
     """Which checkpoints of a run folder: last, all or log."""
     device: str | None = None
@@ -97,17 +99,17 @@ def run_grid(
         open_folder(request.out, subjects, data, request.protocol, from_hub=request.data_dir is None)
         cells = [Cell(subject, task, seed) for task in request.tasks for subject in subjects for seed in request.seeds]
         missing = [cell for cell in cells if not is_finished(cell, request.out, data[cell.task.name], request.protocol)]
-        table = _write_table(request.out)
+        table = _write_table(request.out, request.average)
         run = _Run(request, device, data, progress, stop, missing)
         for cell, result in run.results():
             write_cell(cell, request.out, data[cell.task.name], request.protocol, result)
-            table = _write_table(request.out)
+            table = _write_table(request.out, request.average)
     left = len(missing) - run.trained - len(run.failed)
     return Outcome(run.trained, len(cells) - len(missing), left, run.failed, table)
 
 
-def _write_table(out: Path) -> Table:
-    return write_table(out, read_cells(out), read_grid(out))
+def _write_table(out: Path, average: str) -> Table:
+    return write_table(out, read_cells(out), read_grid(out), average)
 
 
 def _distinct(subjects: Iterable[Subject]) -> list[Subject]:

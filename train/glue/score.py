@@ -13,7 +13,7 @@ import numpy.typing as npt
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
-from train.glue.tasks import NUMBERS, TASKS, Task
+from train.glue.tasks import AVERAGES, TASKS, Groups, Task
 
 Values = npt.NDArray[np.int64] | npt.NDArray[np.float32]
 Scores = Mapping[str, float]
@@ -91,24 +91,27 @@ class ModelScores:
 
     numbers: Mapping[str, Summary]
     average: Summary | None
-    """Mean of the present numbers of the nine, over the seeds that have them all; None if no seed has."""
+    """Over the groups that are there and the seeds that have them all; None if no seed has."""
+    kind: str = "nine"
+    """Which of AVERAGES it is."""
 
     @property
-    def averaged(self) -> tuple[str, ...]:
-        """Which of the nine numbers the average holds."""
-        return tuple(number for number in NUMBERS if number in self.numbers)
+    def averaged(self) -> Groups:
+        """The groups that the average holds."""
+        return tuple(group for group in AVERAGES[self.kind][0] if set(group) <= self.numbers.keys())
 
     @property
     def missing(self) -> tuple[str, ...]:
-        return tuple(number for number in NUMBERS if number not in self.numbers)
+        """The numbers that the average lacks."""
+        return tuple(number for group in AVERAGES[self.kind][0] for number in group if group not in self.averaged)
 
 
-def model_scores(cells: Mapping[tuple[str, int], Scores]) -> ModelScores:
+def model_scores(cells: Mapping[tuple[str, int], Scores], kind: str = "nine") -> ModelScores:
     """Sum up {(task, seed): metrics} of one model.
 
-    The GLUE score of a seed is the mean of its numbers; mean and standard deviation are taken over the seeds'
-    scores (Courtois et al., 2024, Table 3). A seed that lacks a number which another seed has is left out of the
-    average, since means over different tasks do not compare.
+    The GLUE score of a seed is the mean of its numbers, grouped as AVERAGES[kind] says; mean and standard deviation
+    are taken over the seeds' scores (Courtois et al., 2024, Table 3). A seed that lacks a number which another seed
+    has is left out of the average, since means over different tasks do not compare.
     """
     by_number: dict[str, dict[int, float]] = {}
     for (task, seed), scores in sorted(cells.items()):
@@ -116,7 +119,8 @@ def model_scores(cells: Mapping[tuple[str, int], Scores]) -> ModelScores:
             by_number.setdefault(number, {})[seed] = value
     order = [number for task in TASKS.values() for number in task.numbers if number in by_number]
     numbers = {number: _summary(by_number[number]) for number in order}
-    return ModelScores(numbers, _average([by_number[number] for number in NUMBERS if number in by_number]))
+    groups = [[by_number[number] for number in group] for group in ModelScores(numbers, None, kind).averaged]
+    return ModelScores(numbers, _average(groups), kind)
 
 
 def _summary(values: Mapping[int, float]) -> Summary:
@@ -124,9 +128,12 @@ def _summary(values: Mapping[int, float]) -> Summary:
     return Summary(tuple(seeds), tuple(values[seed] for seed in seeds))
 
 
-def _average(columns: Sequence[Mapping[int, float]]) -> Summary | None:
-    if not columns:
+def _average(groups: Sequence[Sequence[Mapping[int, float]]]) -> Summary | None:
+    if not groups:
         return None
-    complete = set.intersection(*(set(column) for column in columns))
-    means = {seed: statistics.fmean(column[seed] for column in columns) for seed in complete}
+    complete = set.intersection(*(set(column) for group in groups for column in group))
+    means = {
+        seed: statistics.fmean(statistics.fmean(column[seed] for column in group) for group in groups)
+        for seed in complete
+    }
     return _summary(means) if means else None

@@ -14,7 +14,7 @@ from typing import Any
 from durable.files import write_text
 from train.glue.curve import RunCurve, curve_document, curve_notes, curves_as_csv, run_curve
 from train.glue.score import ModelScores, Scores, Summary, model_scores
-from train.glue.tasks import NUMBERS, TASKS, task_of
+from train.glue.tasks import AVERAGES, NUMBERS, TASKS, task_of
 
 HEADINGS = {"mnli_m": "mnli-m", "mnli_mm": "mnli-mm"}
 NONE = "–"
@@ -38,6 +38,8 @@ class Table:
 
     rows: Sequence[Row]
     protocol: Mapping[str, Any]
+    average: str = "nine"
+    """Which of AVERAGES the GLUE score is."""
 
     @property
     def numbers(self) -> tuple[str, ...]:
@@ -50,12 +52,14 @@ class Table:
         """What a reader must know beside the numbers: missing tasks, and seeds that are not the same everywhere."""
         notes = []
         missing: dict[tuple[str, ...], list[str]] = {}
+        held: dict[tuple[str, ...], int] = {}
         for row in self.rows:
             if row.scores.missing:
                 missing.setdefault(row.scores.missing, []).append(row.name)
+                held[row.scores.missing] = len(row.scores.averaged)
         for absent, names in missing.items():
             notes.append(
-                f"{', '.join(names)}: the average holds {len(NUMBERS) - len(absent)} of nine numbers; "
+                f"{', '.join(names)}: the average holds {held[absent]} of {AVERAGES[self.average][1]}; "
                 f"missing: {', '.join(_heading(number) for number in absent)}"
             )
         for row in self.rows:
@@ -63,8 +67,8 @@ class Table:
             if len(set(seeds.values())) > 1:
                 uneven = "; ".join(f"{_heading(number)} {_listed(present)}" for number, present in seeds.items())
                 average = row.scores.average
-                held = f"seeds {_listed(average.seeds)}" if average else "no seed"
-                notes.append(f"{row.name}: seeds differ ({uneven}); the average is over {held}")
+                over = f"seeds {_listed(average.seeds)}" if average else "no seed"
+                notes.append(f"{row.name}: seeds differ ({uneven}); the average is over {over}")
         notes += [note for row in self.rows for note in _about_degenerate(row)]
         return notes + curve_notes(self.curves())
 
@@ -78,7 +82,7 @@ class Table:
         return [run_curve(run, scores) for run, scores in points.items() if len(scores) > 1]
 
 
-def table_of(cells: Iterable[Mapping[str, Any]], grid: Mapping[str, Any]) -> Table:
+def table_of(cells: Iterable[Mapping[str, Any]], grid: Mapping[str, Any], average: str = "nine") -> Table:
     """The table of all cells of a GLUE folder, models in the order in which they came to it."""
     by_model: dict[str, dict[tuple[str, int], Scores]] = {weights: {} for weights in grid["checkpoints"]}
     flagged: dict[str, list[tuple[str, int]]] = {weights: [] for weights in grid["checkpoints"]}
@@ -89,11 +93,11 @@ def table_of(cells: Iterable[Mapping[str, Any]], grid: Mapping[str, Any]) -> Tab
             flagged[identity["weights"]].append((identity["task"], identity["seed"]))
     names = names_of(grid["checkpoints"])
     rows = [
-        Row(names[weights], model_scores(scores), weights, grid["checkpoints"][weights], flagged[weights])
+        Row(names[weights], model_scores(scores, average), weights, grid["checkpoints"][weights], flagged[weights])
         for weights, scores in by_model.items()
         if scores
     ]
-    return Table(rows, grid["protocol"])
+    return Table(rows, grid["protocol"], average)
 
 
 def degenerate(cell: Mapping[str, Any]) -> bool:
@@ -117,9 +121,9 @@ def _about_degenerate(row: Row) -> list[str]:
     return notes
 
 
-def write_table(out: Path, cells: Iterable[Mapping[str, Any]], grid: Mapping[str, Any]) -> Table:
+def write_table(out: Path, cells: Iterable[Mapping[str, Any]], grid: Mapping[str, Any], average: str = "nine") -> Table:
     """Write table.md, table.tex, table.csv and table.json into a GLUE folder, and curve.csv where a run has a curve."""
-    table = table_of(cells, grid)
+    table = table_of(cells, grid, average)
     write_text(out / "table.md", as_markdown(table))
     write_text(out / "table.tex", as_latex(table))
     write_text(out / "table.csv", as_csv(table))
@@ -178,13 +182,14 @@ def as_document(table: Table) -> dict[str, Any]:
     """The table for programs: shares of 1, every seed."""
     return {
         "protocol": dict(table.protocol),
+        "average": table.average,
         "models": [
             {
                 "name": row.name,
                 "weights": row.weights,
                 **{key: value for key, value in (row.facts or {}).items() if key not in ("name", "model")},
                 "glue": None if row.scores.average is None else _document(row.scores.average),
-                "averaged": list(row.scores.averaged),
+                "averaged": [number for group in row.scores.averaged for number in group],
                 "missing": list(row.scores.missing),
                 "degenerate": [f"{task}-{seed}" for task, seed in row.degenerate],
                 "numbers": {number: _document(summary) for number, summary in row.scores.numbers.items()},

@@ -151,6 +151,26 @@ TASKS: Mapping[str, Task] = {
 NUMBERS: tuple[str, ...] = tuple(number for task in TASKS.values() if task.in_average for number in task.numbers)
 """The nine numbers whose mean is the GLUE score."""
 
+Groups = tuple[tuple[str, ...], ...]
+_BY_TASK: Groups = tuple(tuple(task.numbers) for task in TASKS.values() if task.in_average)
+AVERAGES: Mapping[str, tuple[Groups, str]] = {
+    "nine": (tuple((number,) for number in NUMBERS), "nine numbers"),
+    "tasks": (_BY_TASK, "eight tasks"),
+    "leaderboard": ((*_BY_TASK, ("wnli",)), "nine tasks"),
+}
+"""What a GLUE score averages: groups of numbers, each first averaged in itself, and what to call them.
+
+`nine` is that of Courtois et al. (2024); `tasks` counts MNLI once; `leaderboard` also counts WNLI, as the GLUE
+leaderboard does.
+"""
+
+
+def chosen_average(name: str) -> str:
+    """The name of an average. Raises TrainError for one that is none."""
+    if name not in AVERAGES:
+        raise TrainError(f"`{name}` is not an average, expected one of {', '.join(AVERAGES)}")
+    return name
+
 
 def task_of(number: str) -> Task:
     """The task that a column of the result table belongs to."""

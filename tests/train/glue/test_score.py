@@ -8,8 +8,9 @@ import pytest
 import scipy.stats
 import sklearn.metrics
 
+from train.errors import TrainError
 from train.glue.score import ModelScores, Scores, metric_of, model_scores, numbers_of, predictions_of, scores_of
-from train.glue.tasks import NUMBERS, TASKS
+from train.glue.tasks import AVERAGES, NUMBERS, TASKS, chosen_average
 
 TABLE_3 = {  # Courtois et al. (2024): GLUE, its standard deviation, then the numbers in the order of NUMBERS
     ("small", "original"): (72.72, 0.07, 81.04, 21.39, 77.16, 77.76, 86.08, 54.87, 82.20, 85.45, 88.49),
@@ -101,7 +102,7 @@ def test_the_standard_deviation_is_that_of_the_seeds_averages() -> None:
     assert scores.average.values == pytest.approx((0.4, 0.4))
     assert scores.average.standard_deviation == pytest.approx(0.0)
     assert scores.numbers["rte"].standard_deviation == pytest.approx(math.sqrt(0.02))
-    assert scores.averaged == ("cola", "rte")
+    assert scores.averaged == (("cola",), ("rte",))
     assert len(scores.missing) == 7
 
 
@@ -125,3 +126,21 @@ def test_wnli_is_shown_and_not_averaged() -> None:
     assert scores.average.mean == 0.6
     assert scores.numbers["wnli"].mean == 0.5
     assert model_scores(cells(wnli={1: 0.5})).average is None
+
+
+def test_averages_count_mnli_twice_once_or_beside_wnli() -> None:
+    found = {
+        ("mnli", 1): {"accuracy": 0.8, "accuracy_mm": 0.6},
+        ("rte", 1): {"accuracy": 0.4},
+        ("wnli", 1): {"accuracy": 0.1},
+    }
+    means = {kind: model_scores(found, kind).average for kind in AVERAGES}
+    assert {kind: average.mean for kind, average in means.items() if average} == {
+        "nine": pytest.approx((0.8 + 0.6 + 0.4) / 3),
+        "tasks": pytest.approx((0.7 + 0.4) / 2),
+        "leaderboard": pytest.approx((0.7 + 0.4 + 0.1) / 3),
+    }
+    assert "wnli" in model_scores({}, "leaderboard").missing
+    assert "wnli" not in model_scores({}, "tasks").missing
+    with pytest.raises(TrainError, match="`mean` is not an average, expected one of nine, tasks, leaderboard"):
+        chosen_average("mean")

@@ -51,6 +51,12 @@ def test_missing_tasks_are_named_and_the_average_says_how_many_it_holds() -> Non
     assert "base: the average holds 2 of nine numbers; missing: mrpc, mnli-m, mnli-mm, qqp, stsb, qnli, sst2\n" in text
 
 
+def test_another_average_is_said_beside_what_it_lacks() -> None:
+    text = as_markdown(table_of([cell(A, "mnli", 1), cell(A, "rte", 1)], GRID, "tasks"))
+    assert "| base | 70.75 (–) |" in text
+    assert "base: the average holds 2 of eight tasks; missing: mrpc, cola, qqp, stsb, qnli, sst2\n" in text
+
+
 def test_seeds_that_differ_between_tasks_are_named() -> None:
     text = as_markdown(table_of([*WHOLE, cell(B, "rte", 3)], GRID))
     assert "rte 1,2,3" in text
