@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from cli import analyze, blocklists, demo, env, evaluate, export, glue, glue_compare, inspect, params, prepare, pretrain, push, tokenizer, verify
+from cli import analyze, blocklists, demo, env, evaluate, export, glue, glue_compare, inspect, params, prepare, pretrain, push, report, tokenizer, verify
 from cli.console import print_error, say
 from durable.signals import EXIT_DONE, EXIT_INTERRUPTED, EXIT_REFUSED, EXIT_USAGE
 
@@ -62,6 +62,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("export")(export.export)
 app.command("push")(push.push)
 app.command("analyze")(analyze.analyze)
+app.command("report")(report.report)
 
 
 def main() -> None:

@@ -1,0 +1,47 @@
+"""`symbert report`: the study on one page."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.console import say
+
+
+def report(
+    runs: Annotated[
+        list[Path] | None, typer.Argument(metavar="[RUN...]", help="Run folders of `symbert pretrain`.")
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="The file to write; with --format csv or latex a folder, one file a table.")
+    ] = Path("report.html"),
+    corpus: Annotated[Path | None, typer.Option(help="A corpus folder: its funnel and its ledger.")] = None,
+    glue: Annotated[Path | None, typer.Option(help="A GLUE folder: table, intervals, tests.")] = None,
+    published: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="The CSV files of Courtois et al. (2024), to stand beside one's own numbers."),
+    ] = None,
+    output_format: Annotated[
+        str | None,
+        typer.Option("--format", metavar="html|md|csv|latex|json", help="By the suffix of --out, else html."),
+    ] = None,
+    figures: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write every chart there too, as SVG and PDF.")
+    ] = None,
+) -> None:
+    """Put runs, corpus and GLUE scores on one self-contained page, with the commands that repeat each number.
+
+    It reads folders and changes none of them; its paths are printed on stdout.
+    """
+    from report.build import Inputs, build_report
+    from report.write import chosen_format, write_report
+
+    kind = chosen_format(output_format, out)
+    words = [str(run) for run in runs or ()]
+    folders = {"--corpus": corpus, "--glue": glue, "--published": published, "--figures": figures, "--out": out}
+    for option, path in folders.items():
+        words += [option, str(path)] if path is not None else []
+    made = build_report(Inputs(tuple(runs or ()), corpus, glue, published, [*words, "--format", kind]))
+    for path in write_report(made, out, kind, figures):
+        print(path)
+    say(f"{len(made.sections)} sections, {len(made.tables())} tables, {len(made.charts())} charts")

@@ -1,0 +1,56 @@
+"""Models with GLUE scores: those of a GLUE folder, and the published ones."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from report.comparison import operator_rank
+from report.document import percent
+from report.published import Published
+from train.glue.grid import read_cells, read_grid
+from train.glue.score import ModelScores
+from train.glue.table import table_of
+
+SCORE = percent(2)
+CHECKPOINT_NAME = re.compile(r"(?P<run>.+)/step-(?P<step>\d+)$")
+
+
+@dataclass(frozen=True)
+class Model:
+    """One row of the table."""
+
+    label: str
+    group: str
+    """Models of one group compare with its baseline; published sizes are groups of their own."""
+    operator: str
+    scores: ModelScores
+    run: str = ""
+    step: int | None = None
+    """Where the model is a checkpoint of `run`."""
+
+
+@dataclass(frozen=True)
+class GlueFolder:
+    """What a report needs of a GLUE folder."""
+
+    models: list[Model]
+    grid: dict[str, Any]
+
+
+def read_glue(folder: Path) -> GlueFolder:
+    """The models of a GLUE folder that have scores. Raises TrainError if it is none or is damaged."""
+    grid = read_grid(folder)
+    models = []
+    for row in table_of(read_cells(folder), grid).rows:
+        found = CHECKPOINT_NAME.match(row.name)
+        run, step = (found["run"], int(found["step"])) if found else ("", None)
+        operator = str((row.facts or {}).get("operator") or "other")
+        models.append(Model(row.name, "here", operator, row.scores, run, step))
+    return GlueFolder(models, grid)
+
+
+def published_models(published: Published) -> list[Model]:
+    """The rows of Table 3, in its order."""
+    models = sorted(published.glue, key=lambda model: (model[0] != "small", operator_rank(model[1])))
+    return [Model(f"{size}, {operator}", size, operator, published.glue[size, operator]) for size, operator in models]

@@ -1,0 +1,173 @@
+import csv
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+
+from cli.main import run
+from report.build import Inputs, build_report
+from report.document import Commands, Definitions, Report, Table
+from tests.report.conftest import Study
+from train.metrics import read_metrics
+
+
+@pytest.fixture(scope="session")
+def built(study: Study) -> Report:
+    return build_report(Inputs(study.runs, study.corpus, study.glue, None, ["--out", "report.html"]))
+
+
+def table(report: Report, name: str) -> Table:
+    (found,) = [table for table in report.tables() if table.name == name]
+    return found
+
+
+def test_the_page_has_a_section_for_everything_that_was_given(built: Report) -> None:
+    assert [section.anchor for section in built.sections] == [
+        "corpus", "pre-training", "glue", "checkpoints", "runs", "assumptions", "commands",
+    ]  # fmt: skip
+    assert len({chart.name for chart in built.charts()}) == len(built.charts()) == 4
+    assert len({table.name for table in built.tables()}) == len(built.tables())
+
+
+def test_the_funnel_is_the_manifests_ledger(study: Study, built: Report) -> None:
+    ledger = json.loads((study.corpus / "manifest.json").read_text("utf-8"))["ledger"]
+    rows = {row[0]: row[1] for row in table(built, "corpus").rows}
+    assert rows == {
+        "blocklist": 10, "harmful perplexity": 10, "quality warnings": 10, "broken lines": 0, "kept": 90,
+    }  # fmt: skip
+    assert "The ledger closes" in table(built, "corpus").notes[0]
+    assert table(built, "corpus-tokens").rows[-1][2] == ledger["tokens"]
+
+
+def test_a_ledger_that_does_not_close_is_said_to(study: Study, tmp_path: Path) -> None:
+    manifest = json.loads((study.corpus / "manifest.json").read_text("utf-8"))
+    manifest["ledger"]["kept"] -= 1
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest), "utf-8")
+    assert "does NOT close" in table(build_report(Inputs(corpus=tmp_path)), "corpus").notes[0]
+
+
+def test_runs_that_differ_in_their_seed_alone_are_one_curve(study: Study, built: Report) -> None:
+    found = table(built, "steps-runs-1")
+    assert [row[:2] for row in found.rows] == [["original", 2], ["pairwise, S normal", 1], ["pairwise, S scaled", 1]]
+    losses = [
+        [row["evaluation_loss"] for row in read_metrics(run) if row["kind"] == "evaluation"] for run in study.runs[:2]
+    ]
+    chart = next(chart for chart in built.charts() if chart.name == "loss-runs-1")
+    (curve,) = [series for series in chart.series if series.label == "original"]
+    assert curve.y == pytest.approx([(a + b) / 2 for a, b in zip(*losses, strict=True)])
+    assert curve.low == tuple(map(min, *losses))
+    assert curve.high == tuple(map(max, *losses))
+
+
+def test_every_run_shows_its_parameters_and_what_sets_it_apart(study: Study, built: Report) -> None:
+    from symbert import SymbertConfig, count_parameters
+
+    rows = {row[0]: row for row in table(built, "runs").rows}
+    for run_folder in study.runs:
+        config = SymbertConfig.from_pretrained(run_folder / "checkpoints" / "step-00000020")
+        assert rows[run_folder.name][2] == count_parameters(config)
+    settings = table(built, "settings-runs-1")
+    keys = ["run", "model.attention_operator", "model.pairwise_init", "training.seed"]
+    assert [column.key for column in settings.columns] == keys
+    assert ["original-2", "original", "normal", "2"] in [list(row) for row in settings.rows]
+
+
+def test_scores_are_those_of_the_glue_folder(study: Study, built: Report) -> None:
+    models = json.loads((study.glue / "table.json").read_text("utf-8"))["models"]
+    for row, model in zip(table(built, "glue").rows, models, strict=True):
+        assert (row[0], row[1], row[2]) == (model["name"], model["glue"]["mean"], model["glue"]["standard_deviation"])
+    assert any("holds 1 of nine numbers" in note for note in table(built, "glue").notes)
+    assert {row[1] for row in table(built, "glue-tests").rows} == {"original-1"}
+
+
+def test_checkpoints_of_one_run_make_a_curve(built: Report) -> None:
+    (row,) = table(built, "checkpoints").rows
+    assert row[0] == "pairwise-1"
+    assert [column.key for column in table(built, "checkpoints").columns][-2:] == ["step_6", "step_20"]
+
+
+def test_the_commands_repeat_the_numbers(built: Report, glue: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (commands,) = [block for block in built.blocks() if isinstance(block, Commands)]
+    prepare, *pretrain, glue_line, itself = map(shlex.split, commands.lines)
+    assert "--validation-samples" in prepare
+    assert prepare[prepare.index("--sequence-length") + 1] == "32"
+    for line in pretrain:
+        assert run([*line[1:], "--quiet", "--device", "cpu"]) == 0  # finished: nothing is computed again
+    glue_line[glue_line.index("GLUE")] = str(glue)
+    assert run([*glue_line[1:], "--device", "cpu"]) == 0
+    assert "0 cells trained" in capsys.readouterr().err
+    assert glue_line[glue_line.index("--seeds") + 1] == "1,2,"
+    assert itself == ["symbert", "report", "--out", "report.html"]
+
+
+def test_what_the_runs_assumed_is_on_the_page_once(built: Report) -> None:
+    titles = [block.title for block in built.blocks() if isinstance(block, Definitions)]
+    assert titles == ["Pre-training: all runs", "GLUE"]
+
+
+def test_a_damaged_or_foreign_folder_is_refused_by_name(
+    study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damaged = tmp_path / "damaged"
+    damaged.mkdir()
+    for name in ("recipe.toml", "environment.json", "metrics.jsonl"):
+        (damaged / name).write_bytes((study.runs[0] / name).read_bytes())
+    (damaged / "metrics.jsonl").write_text('{"kind": "evaluation", "step": 0}\n', "utf-8")
+    for folder, message in (
+        (tmp_path / "absent", "does not exist"),
+        (study.corpus, "is no run folder: recipe.toml is missing"),
+        (damaged, "metrics.jsonl is damaged"),
+    ):
+        assert run(["report", str(folder), "--out", str(tmp_path / "page.html")]) == 1
+        assert message in capsys.readouterr().err
+    assert run(["report", "--out", str(tmp_path / "page.html")]) == 1
+    assert "nothing to report on" in capsys.readouterr().err
+    assert run(["report", "--corpus", str(study.runs[0]), "--out", str(tmp_path / "page.html")]) == 1
+    assert run(["report", "--glue", str(study.runs[0]), "--out", str(tmp_path / "page.html")]) == 1
+    assert run(["report", "--published", str(study.corpus), "--out", str(tmp_path / "page.html")]) == 1
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_a_run_that_also_differs_in_something_else_is_said_not_to_compare(study: Study, tmp_path: Path) -> None:
+    other = tmp_path / "longer"
+    other.mkdir()
+    for name in ("environment.json", "metrics.jsonl"):
+        (other / name).write_bytes((study.runs[2] / name).read_bytes())
+    recipe = (study.runs[2] / "recipe.toml").read_text("utf-8").replace("max_steps = 20", "max_steps = 30")
+    (other / "recipe.toml").write_text(recipe, "utf-8")
+    built = build_report(Inputs((study.runs[0], other)))
+    text = json.dumps([vars(block) for block in built.blocks() if type(block).__name__ == "Paragraph"])
+    assert "differ in more than their attention: schedule.max_steps" in text
+    assert "Not finished: longer: step 20 of 30" in text
+
+
+def test_every_format_holds_the_same_tables(study: Study, built: Report, tmp_path: Path) -> None:
+    for kind, out in (("md", "page.md"), ("json", "page.json"), ("csv", "csv"), ("latex", "latex")):
+        assert run(study.arguments(tmp_path / out, "--format", kind)) == 0
+    names = {table.name for table in built.tables()}
+    assert {path.stem for path in (tmp_path / "csv").iterdir()} == names
+    assert {path.stem for path in (tmp_path / "latex").iterdir()} == names
+    document = json.loads((tmp_path / "page.json").read_text("utf-8"))
+    assert document["tables"].keys() == names
+    with (tmp_path / "csv" / "glue.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row, kept in zip(rows, document["tables"]["glue"]["rows"], strict=True):
+        assert float(row["glue"]) == kept["glue"]
+    markdown = (tmp_path / "page.md").read_text("utf-8")
+    assert all(f"**{table.caption}**" in markdown for table in built.tables())
+    latex = (tmp_path / "latex" / "steps-runs-1.tex").read_text("utf-8")
+    assert latex.count(r"\\") == 4
+    assert "original" in latex
+
+
+def test_an_unknown_format_and_a_folder_of_other_things_are_refused(
+    study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(study.arguments(tmp_path / "page", "--format", "docx")) == 1
+    assert "--format docx is not a format, expected html, md, csv, latex, json" in capsys.readouterr().err
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("precious")
+    assert run(study.arguments(tmp_path / "mine", "--format", "csv")) == 1
+    assert "holds other things (thesis.txt)" in capsys.readouterr().err
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "precious"
