@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -32,6 +33,23 @@ def print_error(error: BaseException) -> None:
 def print_json(document: Any) -> None:
     """One JSON document on stdout."""
     print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def command_line(context: typer.Context) -> str:
+    """The command as it was typed, as far as it decides anything: arguments, then the options that were given."""
+    arguments: list[str] = []
+    options: list[str] = []
+    for parameter in context.command.params:
+        source = context.get_parameter_source(str(parameter.name))
+        if source is None or source.name != "COMMANDLINE":
+            continue
+        value = context.params[str(parameter.name)]
+        values = [str(part) for part in value] if isinstance(value, list | tuple) else [str(value)]
+        if parameter.param_type_name == "argument":
+            arguments += values
+        else:
+            options += [parameter.opts[0], *([] if value is True else values)]
+    return shlex.join([*context.command_path.split(), *arguments, *options])
 
 
 @contextlib.contextmanager

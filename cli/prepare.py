@@ -6,13 +6,14 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.console import AsJson, Quiet, print_json, progress, say
+from cli.console import AsJson, Quiet, command_line, print_json, progress, say
 from durable.signals import EXIT_DONE, EXIT_QUARANTINED, StopRequest
 
 FILTERS, BUDGETS, RUNNING = "Filters", "Budgets", "Running"
 
 
 def prepare(
+    context: typer.Context,
     inputs: Annotated[
         list[Path],
         typer.Argument(metavar="INPUT...", help="Shards of OSCAR 23.01, 22.01 or another corpus, or folders of them."),
@@ -104,7 +105,9 @@ def prepare(
 ) -> int:
     """Filter, tokenize and pack OSCAR into a corpus of exact rows that `datasets.load_from_disk` opens too."""
     from durable.errors import with_hint
+    from durable.files import write_text
     from durable.settings import validated
+    from oscar_prep.card import data_card
     from oscar_prep.configuration import DROPPED_CATEGORIES, Configuration
     from oscar_prep.errors import PrepareError
     from oscar_prep.inputs import discover
@@ -149,6 +152,7 @@ def prepare(
     if manifest is None:
         say("stopped: every finished file is kept; the same command again continues")
         return stop.exit_code
+    write_text(out / "README.md", data_card(manifest, command_line(context)))
     summary = summarise(manifest, time.monotonic() - started)
     if as_json:
         print_json(summary)
