@@ -10,7 +10,23 @@ from typing import Annotated
 
 import typer
 
-from cli import analyze, blocklists, demo, env, evaluate, export, glue, glue_compare, inspect, params, prepare, pretrain, push, report, tokenizer, verify
+from cli import (, analyze, blocklists, demo, env, evaluate, export, glue, glue_compare, inspect, params, prepare, pretrain, push, report, tokenizer, verify
+    analyze,
+    blocklists,
+    env,
+    evaluate,
+    export,
+    glue,
+    glue_compare,
+    inspect,
+    params,
+    prepare,
+    pretrain,
+    push,
+    report,
+    tokenizer,
+    verify,
+)
 from cli.console import print_error, say
 from durable.signals import EXIT_DONE, EXIT_INTERRUPTED, EXIT_REFUSED, EXIT_USAGE
 

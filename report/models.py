@@ -8,7 +8,7 @@ from typing import Any
 from report.comparison import operator_rank
 from report.document import percent
 from report.published import Published
-from train.glue.grid import read_cells, read_grid
+from train.glue.cells import read_cells, read_grid
 from train.glue.score import ModelScores
 from train.glue.table import table_of
 
