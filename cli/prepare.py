@@ -115,6 +115,7 @@ def prepare(
     from oscar_prep.prepare import Running, available_cores
     from oscar_prep.prepare import prepare as make
     from oscar_prep.sources import Sources
+    from oscar_prep.tokenize import why_no_table
     from oscar_prep.tokenizer import CorpusTokenizer
 
     started = time.monotonic()
@@ -144,8 +145,11 @@ def prepare(
     if found.ignored and not quiet:
         names = ", ".join(path.name for path in found.ignored[:5])
         say(f"ignored {len(found.ignored)} other files: {names}{', …' if len(found.ignored) > 5 else ''}")
-    sources = Sources(blocklists, kenlm, language_model)
-    plan = Plan(out, tuple(found.files), CorpusTokenizer.find(tokenizer), configuration, sources)
+    chosen = CorpusTokenizer.find(tokenizer)
+    slow = why_no_table(chosen)
+    if slow and not quiet:
+        say(f"the tokenizer {chosen.name} is asked for every word, many times slower than a table: {slow}")
+    plan = Plan(out, tuple(found.files), chosen, configuration, Sources(blocklists, kenlm, language_model))
     with StopRequest() as stop, progress("prepare", "B", quiet=quiet) as callback:
         running = Running(workers or available_cores(), max_bad_share, callback, stop)
         manifest = make(plan, running)

@@ -22,7 +22,7 @@ from oscar_prep.errors import PrepareError
 from oscar_prep.manifest import finish
 from oscar_prep.plan import INDEX, STATE, TOKENIZER, Plan
 from oscar_prep.shards import read_json
-from oscar_prep.tokenize import Encoder
+from oscar_prep.tokenize import encoder_of
 from oscar_prep.unit import Budget, Unit, UnitProcessor, UnitRecord
 
 MAX_BAD_SHARE = 0.001
@@ -184,8 +184,9 @@ def available_cores() -> int:
 
 def start_worker(plan: Plan) -> Work[Task, UnitRecord]:
     """What each worker process does once: load the tokenizer and the lists; returns what it does for each task."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the workers are as many as the cores
     annotators = plan.sources.annotators(plan.configuration)
-    processor = UnitProcessor(plan.out, plan.configuration, Encoder(plan.tokenizer), annotators)
+    processor = UnitProcessor(plan.out, plan.configuration, encoder_of(plan.tokenizer), annotators)
 
     def work(task: Task, tell: Tell) -> UnitRecord:
         if task.record is not None and _still_stands(task):

@@ -4,12 +4,10 @@ import json
 import shutil
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 from tokenizers import Tokenizer
 
 from oscar_prep.errors import PrepareError
-from oscar_prep.tokenize import Encoder
 from oscar_prep.tokenizer import CorpusTokenizer
 
 
@@ -51,18 +49,6 @@ def test_a_name_that_is_neither_here_nor_on_the_hub_is_one_line(monkeypatch: pyt
     ) as error:
         CorpusTokenizer.find("no-such/model")
     assert "\n" not in str(error.value)
-
-
-@pytest.mark.shared
-def test_ids_are_those_of_transformers_tokenizer(shared: Path) -> None:
-    from transformers import AutoTokenizer
-
-    folder = shared / "bert-base-uncased"
-    texts = ["Royal Mail workers have voted 3:1", "naïve café 日本\u2028x", "", "don't [SEP] [MASK] ##ing"]
-    ids, lengths = Encoder(CorpusTokenizer.find(str(folder))).encode(pa.array(texts))
-    theirs = AutoTokenizer.from_pretrained(folder, split_special_tokens=True)(texts)["input_ids"]
-    assert lengths.tolist() == [len(row) for row in theirs]
-    assert ids.tolist() == [identifier for row in theirs for identifier in row]
 
 
 def test_a_large_vocabulary_takes_wider_integers(tmp_path: Path, tokenizer_folder: Path) -> None:
