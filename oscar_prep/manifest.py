@@ -26,16 +26,19 @@ def finish(plan: Plan, outcomes: Sequence[UnitRecord | Unit], max_bad_share: flo
     """
     configuration = plan.configuration
     records = [outcome for outcome in outcomes if isinstance(outcome, UnitRecord)]
+    if not records:
+        names = ", ".join(file.name for file in plan.files[:5])
+        raise PrepareError(f"no input file could be read, each kills the process that reads it: {names}")
     _check_bad_share(total_of(records), max_bad_share)
     if configuration.validation_samples:
         records = _cut_validation(plan, records)
     total = total_of(records)
     total.check(configuration.sequence_length)
     _check_samples(total, configuration)
-    _remove_beyond_budget(plan, len(outcomes))
+    _remove_left_out(plan, outcomes)
     splits = splits_of(records)
     for name, content in dataset_files(splits, configuration.sequence_length, plan.tokenizer.dtype).items():
-        write_json(plan.out / name, content)
+        write_json(plan.out / name, content, name="dataset")
     manifest = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -122,8 +125,7 @@ def _with_validation(plan: Plan, record: UnitRecord, keep: int) -> UnitRecord:
     ledger.samples["surplus"] += record.validation.rows - keep
     ledger.samples[VALIDATION] = keep
     record = replace(record, validation=writer.record, ledger=ledger)
-    stem = Path(name).stem
-    write_json(plan.out / "units" / f"{stem}.json", record.as_json(), name="record")
+    write_json(plan.out / "units" / f"{Path(name).stem}.json", record.as_json(), name="record")
     return record
 
 
@@ -154,11 +156,13 @@ def _check_samples(total: Ledger, configuration: Configuration) -> None:
         )
 
 
-def _remove_beyond_budget(plan: Plan, count: int) -> None:
-    """Other workers may have been ahead when the budget was reached; what they made is not part of the corpus."""
-    for unit in plan.units()[count:]:
-        path = plan.out / unit.record_name
-        if path.is_file():
-            for file in UnitRecord.from_json(read_json(path)).files():
-                (plan.out / file.file).unlink(missing_ok=True)
-            path.unlink()
+def _remove_left_out(plan: Plan, outcomes: Sequence[UnitRecord | Unit]) -> None:
+    """Remove what is on disk of units that are no part of the corpus.
+
+    A unit that was lost may have committed a shard before its worker died; other workers may have been ahead when
+    the budget was reached.
+    """
+    for unit in plan.units():
+        if unit.index >= len(outcomes) or isinstance(outcomes[unit.index], Unit):
+            for name in unit.names.values():
+                (plan.out / name).unlink(missing_ok=True)

@@ -60,11 +60,15 @@ def prepare(plan: Plan, running: Running) -> dict[str, Any] | None:
         _check_folder(plan)
         sweep_partials(plan.out)
         if not (plan.out / STATE).is_file():
+            write_json(plan.out / STATE, plan.identity, name="state")
+        if not (plan.out / TOKENIZER).is_dir():
             plan.tokenizer.save(plan.out / TOKENIZER)
-            write_json(plan.out / STATE, plan.identity)
         sources = plan.sources.compiled(plan.out / INDEX, plan.configuration)
         plan = replace(plan, tokenizer=replace(plan.tokenizer, folder=plan.out / TOKENIZER), sources=sources)
-        records = _Corpus(plan, running).make()
+        try:
+            records = _Corpus(plan, running).make()
+        finally:
+            sweep_partials(plan.out)  # what workers that were killed have left
         return None if records is None else finish(plan, records, running.max_bad_share)
 
 
@@ -129,7 +133,7 @@ class _Corpus:
 
     def _standing(self, unit: Unit) -> UnitRecord | None:
         """The record of an earlier run, if its files are there in full size."""
-        path = self._plan.out / unit.record_name
+        path = self._plan.out / unit.names["record"]
         if not path.is_file():
             return None
         record = UnitRecord.from_json(read_json(path))
@@ -218,7 +222,8 @@ def _check_folder(plan: Plan) -> None:
     if not plan.out.is_dir():
         raise PrepareError(f"{plan.out} is a file, expected a folder to write to")
     if not (plan.out / STATE).is_file():
-        if any(path.name not in {LOCK_NAME, TOKENIZER} and PARTIAL not in path.name for path in plan.out.iterdir()):
+        files = (path for path in plan.out.rglob("*") if path.is_file() and PARTIAL not in str(path))
+        if any(path.name != LOCK_NAME for path in files):
             raise with_hint(PrepareError(f"{plan.out} is not empty and holds no corpus"), "give another --out")
         return
     changes = difference(read_json(plan.out / STATE), plan.identity)

@@ -50,9 +50,15 @@ class Unit:
         return f"data-{self.index:0{width}}-of-{self.count:0{width}}"
 
     @property
-    def record_name(self) -> str:
-        """Name of the unit's record, relative to the corpus folder."""
-        return f"units/{self.stem}.json"
+    def names(self) -> dict[str, str]:
+        """Names of the files that a unit may have, relative to the corpus folder."""
+        return {
+            TRAIN: f"{TRAIN}/{self.stem}.arrow",
+            VALIDATION: f"{VALIDATION}/{self.stem}.arrow",
+            "documents": f"documents/{self.stem}.parquet",
+            "quarantine": f"quarantine/{self.stem}.jsonl",
+            "record": f"units/{self.stem}.json",
+        }
 
 
 @dataclass(frozen=True)
@@ -153,11 +159,10 @@ class UnitProcessor:
         self._ledger, self._quarantine, self._reached = Ledger(), list[BadLine](), False
         with contextlib.ExitStack() as stack:
             shards = {
-                split: stack.enter_context(shard_writer(self._corpus, f"{split}/{unit.stem}.arrow", length, dtype))
+                split: stack.enter_context(shard_writer(self._corpus, unit.names[split], length, dtype))
                 for split in self._splits
             }
-            documents_name = f"documents/{unit.stem}.parquet"
-            rows = stack.enter_context(documents.documents_writer(self._corpus, documents_name))
+            rows = stack.enter_context(documents.documents_writer(self._corpus, unit.names["documents"]))
             facts = self._read(unit, budget, UnitWriters(shards, rows), report)
         for split in self._splits:
             self._ledger.samples[split] = shards[split].rows
@@ -174,7 +179,7 @@ class UnitProcessor:
             quarantine=self._write_quarantine(unit),
             ledger=self._ledger,
         )
-        write_json(self._corpus / unit.record_name, record.as_json(), name="record")
+        write_json(self._corpus / unit.names["record"], record.as_json(), name="record")
         return record
 
     def _read(self, unit: Unit, budget: Budget, writers: UnitWriters, report: Report) -> dict[str, Any]:
@@ -239,7 +244,7 @@ class UnitProcessor:
     def _write_quarantine(self, unit: Unit) -> FileRecord | None:
         if not self._quarantine:
             return None
-        name = f"quarantine/{unit.stem}.jsonl"
+        name = unit.names["quarantine"]
         with whole_file(self._corpus / name, name="quarantine") as file:
             for bad in self._quarantine:
                 file.write((json.dumps({"file": unit.file.name, **vars(bad)}, ensure_ascii=False) + "\n").encode())
