@@ -4,12 +4,13 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import (
     AutoModel,
@@ -105,6 +106,43 @@ def test_parts_that_a_checkpoint_lacks_get_the_operators_own_initialisation(
         assert torch.equal(pairwise, torch.eye(7).expand(3, 7, 7))
     else:
         assert pairwise.std().item() == pytest.approx(1.0 if init == "normal" else 7**-0.5, rel=0.2)
+
+
+def test_a_part_that_is_missing_does_not_have_its_loaded_neighbours_initialised_again(
+    config: Any, tmp_path: Path
+) -> None:
+    model = SymbertForMaskedLM(config(["pairwise", "shared"]))
+    saved(model, tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    kept = {name: weight for name, weight in weights.items() if not name.endswith("self.value.bias")}
+    kept = {name: weight for name, weight in kept.items() if not name.endswith("self.key_scale")}
+    save_file(kept, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    loaded = AutoModelForMaskedLM.from_pretrained(tmp_path).state_dict()
+    assert torch.equal(loaded["symbert.encoder.layer.1.attention.self.key_scale"], torch.ones(21))
+    for name, weight in kept.items():
+        assert torch.equal(loaded[name], weight), name
+
+
+@pytest.fixture
+def _empty_memory_is_nan() -> Iterator[None]:
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.usefixtures("_empty_memory_is_nan")
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_no_parameter_is_left_uninitialised(config: Any, operator: str, head: str, tmp_path: Path) -> None:
+    assert torch.empty(3).isnan().all()
+    auto_class, model_class = HEADS[head]
+    fresh = model_class(config(operator, position_embedding="sinusoidal"))
+    SymbertModel(config(operator, position_embedding="sinusoidal")).save_pretrained(tmp_path)
+    for model in (fresh, auto_class.from_pretrained(tmp_path)):
+        for name, parameter in model.named_parameters():
+            assert parameter.isfinite().all(), name
+            if name.endswith("bias"):
+                assert not parameter.any(), name
 
 
 def test_every_checkpoint_loads_in_a_process_that_cannot_see_symbert_and_gives_the_same_outputs(
