@@ -106,6 +106,15 @@ class Batch:
         first, last = np.searchsorted(self.positions, [start * length, stop * length])
         return Batch(self.input_ids[start:stop], self.positions[first:last] - start * length, self.labels[first:last])
 
+    def padded(self, count: int) -> "Batch":
+        """With `count` positions: the added ones are 0, with the label -100 that losses leave out."""
+        missing = count - len(self.positions)
+        positions, labels = (
+            np.pad(self.positions, (0, missing)),
+            np.pad(self.labels, (0, missing), constant_values=-100),
+        )
+        return Batch(self.input_ids, positions, labels)
+
 
 @dataclass(frozen=True)
 class Masking:

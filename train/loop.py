@@ -39,10 +39,17 @@ class Trainer:
 
     def __init__(self, model: Any, recipe: Recipe, device: torch.device, ranks: Ranks = ALONE) -> None:
         self.recipe, self.device, self.ranks = recipe, device, ranks
-        self.predictor = Predictor(model, device, recipe.training.precision, micro_batch_size(recipe, device))
+        compiled = device.type == "cuda" if recipe.runtime.compile is None else recipe.runtime.compile
+        self.predictor = Predictor(
+            model,
+            device,
+            recipe.training.precision,
+            micro_batch_size(recipe, device),
+            recipe.masking.probability if compiled else None,
+        )
         self.model = self.predictor.model
         if ranks.count > 1:
-            self.predictor.forward = DistributedDataParallel(self.model)
+            self.predictor.forward = DistributedDataParallel(self.predictor.forward)
         self.optimizer = make_optimizer(model, recipe.optimizer)
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.training.precision == "fp16")
         # 1 from the first step on whose gradient is not finite: the fused optimizer then leaves the weights alone,
@@ -56,14 +63,14 @@ class Trainer:
         Both stay on the device: reading them is what waits for it. The loss is a mean over all masked tokens of
         the step, so that it does not depend on how the step is split into micro-batches and ranks.
         """
-        self.model.train()
+        self.predictor.module.train()
         self.optimizer.zero_grad()
         masked, loss = max(1, len(batch.labels)), torch.zeros((), device=self.device)
         parts = self.predictor.parts(batch.part(*self.ranks.share(len(batch.input_ids))))
         for number, part in enumerate(parts):
             torch.manual_seed(key(DROPOUT, self.recipe.training.seed, step, number, self.ranks.number) >> 1)
             with self._alone_until(number == len(parts) - 1):
-                part_loss = self.predictor(part).losses.sum() / masked
+                part_loss = self.predictor(part)[0].sum() / masked
                 # DistributedDataParallel takes the mean of the ranks' gradients, where the sum is wanted.
                 self.scaler.scale(part_loss * self.ranks.count).backward()
             loss += part_loss.detach()
@@ -71,8 +78,7 @@ class Trainer:
 
     def _alone_until(self, last: bool) -> contextlib.AbstractContextManager[None]:
         """Gradients are exchanged once a step, with its last micro-batch."""
-        forward = self.predictor.forward
-        return contextlib.nullcontext() if last or forward is self.model else forward.no_sync()
+        return contextlib.nullcontext() if last or self.ranks.count == 1 else self.predictor.forward.no_sync()
 
     def _update(self, step: int) -> Tensor:
         for group in self.optimizer.param_groups:

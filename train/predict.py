@@ -3,13 +3,14 @@
 Shape suffixes: B samples, L tokens a sample, M masked tokens, V vocabulary.
 """
 
+import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from train.corpus import Split
@@ -22,15 +23,19 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float
 DEFAULT_MICRO_BATCH = {"cpu": 8, "cuda": 64}
 
 
-class Prediction(NamedTuple):
-    """What a model says at the masked positions."""
+class MaskedPrediction(nn.Module):
+    """A masked language model and its loss at the masked positions alone: what is compiled, and shared among ranks."""
 
-    losses: Tensor
-    """(M,) negative log-likelihood of the right token, in nats."""
-    logits: Tensor
-    """(M, V)"""
-    labels: Tensor
-    """(M,)"""
+    def __init__(self, model: Any, device: torch.device, precision: str) -> None:
+        super().__init__()
+        self.model, self.device_type, self.dtype = model, device.type, PRECISIONS[precision]
+
+    def forward(self, input_ids_BL: Tensor, positions_M: Tensor, labels_M: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Negative log-likelihoods (M,) in nats, 0 for the label -100; and, in evaluation, which guesses are right."""
+        with torch.autocast(self.device_type, self.dtype, enabled=self.dtype is not torch.float32):
+            logits_MV = self.model(input_ids=input_ids_BL, masked_positions=positions_M).logits
+        losses_M = F.cross_entropy(logits_MV.float(), labels_M, reduction="none")
+        return losses_M, None if self.training else logits_MV.argmax(-1) == labels_M
 
 
 @dataclass(frozen=True)
@@ -47,23 +52,30 @@ class Evaluation:
 
 
 class Predictor:
-    """A masked language model on a device, in a precision, fed with micro-batches of at most some size."""
+    """A masked language model on a device, in a precision, fed with micro-batches of at most some size.
 
-    def __init__(self, model: Any, device: torch.device, precision: str, micro_batch_size: int) -> None:
-        self.device, self.dtype, self.micro_batch_size = device, PRECISIONS[precision], micro_batch_size
+    Compiled, it is always given as many masked positions as `capacity` says, so that shapes never change: the rest
+    is position 0 with the label -100. No masked token is left out; a micro-batch with more takes the next capacity.
+    """
+
+    def __init__(
+        self, model: Any, device: torch.device, precision: str, micro_batch_size: int, masking: float | None = None
+    ) -> None:
+        """`masking` is the probability of a token to be masked; given, the model is compiled for it."""
+        self.device, self.micro_batch_size, self.masking = device, micro_batch_size, masking
         self.model = model.to(device)
         if device.type == "cpu":
             quicken(self.model)
-        self.forward = self.model
+        self.forward: Any = MaskedPrediction(self.model, device, precision)
+        self.module = self.forward
+        if masking is not None:
+            self.forward = torch.compile(self.forward, dynamic=False)
 
-    def __call__(self, part: Batch) -> Prediction:
-        """Predict the masked tokens of one micro-batch, and no others."""
-        input_ids_BL, positions_M, labels_M = (
-            self._sent(array) for array in (part.input_ids, part.positions, part.labels)
-        )
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32):
-            logits_MV = self.forward(input_ids=input_ids_BL, masked_positions=positions_M).logits
-        return Prediction(F.cross_entropy(logits_MV.float(), labels_M, reduction="none"), logits_MV, labels_M)
+    def __call__(self, part: Batch) -> tuple[Tensor, Tensor | None]:
+        """Losses (M,), and in evaluation right guesses (M,), of one micro-batch; M may be padded with zeros."""
+        if self.masking is not None:
+            part = part.padded(capacity(part.input_ids.size, self.masking, len(part.labels)))
+        return self.forward(*(self._sent(array) for array in (part.input_ids, part.positions, part.labels)))
 
     def parts(self, batch: Batch) -> list[Batch]:
         """A batch as micro-batches, in order."""
@@ -76,7 +88,7 @@ class Predictor:
 
         Every rank takes a share of the samples, and all get the whole result.
         """
-        self.model.eval()
+        self.module.eval()
         samples = np.arange(min(len(split), settings.samples), dtype=np.uint64)
         sums = np.zeros((3, len(samples)))  # loss, masked tokens and right guesses of each sample
         first, last = ranks.share(len(samples))
@@ -85,18 +97,28 @@ class Predictor:
             now = samples[start:stop]
             keys = (EVALUATION_MASKS, settings.mask_seed)
             part = masking(split.rows(now), now, np.zeros_like(now), keys)
-            found = self(part)
+            losses, hits = (values[: len(part.labels)].double().cpu().numpy() for values in self._both(part))
             owners = part.positions // part.input_ids.shape[1]
-            hits = found.logits.argmax(-1) == found.labels
-            for row, values in zip(sums, (found.losses, torch.ones_like(hits), hits), strict=True):
-                row[start:stop] = np.bincount(owners, values.double().cpu().numpy(), len(now))
+            for row, values in zip(sums, (losses, None, hits), strict=True):
+                row[start:stop] = np.bincount(owners, values, len(now))
         return _evaluation(*ranks.total(torch.from_numpy(sums), self.device).numpy())
+
+    def _both(self, part: Batch) -> tuple[Tensor, Tensor]:
+        losses, hits = self(part)
+        assert hits is not None
+        return losses, hits
 
     def _sent(self, array: npt.NDArray[Any]) -> Tensor:
         tensor = torch.from_numpy(array)
         if self.device.type == "cuda":
             tensor = tensor.pin_memory()
         return tensor.to(self.device, non_blocking=True)
+
+
+def capacity(tokens: int, probability: float, needed: int = 0) -> int:
+    """Masked positions to make room for among `tokens`: the mean and six standard deviations, in steps of 64."""
+    usual = probability * tokens + 6 * math.sqrt(tokens * probability * (1 - probability))
+    return 64 * math.ceil(max(usual, needed) / 64)
 
 
 def default_micro_batch_size(device: torch.device) -> int:

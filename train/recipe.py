@@ -162,7 +162,9 @@ class RuntimeSection(Section):
     """What changes rounding and dropout alone: free to differ when a run is resumed."""
 
     micro_batch_size: int | None = Field(None, gt=0)
-    """Samples a forward pass. Default: the largest divisor of the batch up to 8 on a CPU, 64 on a GPU."""
+    """Samples a forward pass. Default: 8 on a CPU, 64 on a GPU, or the whole batch if that is less."""
+    compile: bool | None = None
+    """Whether to compile the model with torch.compile. Default: on a GPU alone, where it pays."""
 
 
 class Recipe(Section):

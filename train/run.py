@@ -7,6 +7,7 @@ metrics on disk always reach at least as far as the newest checkpoint, and resum
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from durable.progress import ProgressCallback
 from durable.signals import EXIT_DONE, EXIT_UNFINISHED, StopRequest
 from train.checkpoint import Checkpoint, load_optimizer, load_weights, prune_checkpoints, save_checkpoint
 from train.corpus import Corpus
-from train.data import Masking, TrainingOrder
+from train.data import Batch, Masking, TrainingOrder
 from train.errors import TrainError
 from train.loop import Trainer, TrainingBatches
 from train.measures import attention_measures
@@ -80,6 +81,7 @@ class Run:
         self.masking = Masking(**self.recipe.masking.model_dump(), vocabulary=corpus.vocabulary)
         order = TrainingOrder(len(corpus.train), self.recipe.training.seed)
         self.batches = TrainingBatches(corpus.train, order, self.masking, self.recipe.training.batch_size)
+        self.ahead: Future[Batch] | None = None
         self.rows = PendingRows(self.recipe)
         self.started = self.saved_at = time.monotonic()
 
@@ -88,6 +90,11 @@ class Run:
     ) -> Outcome:
         """Take steps until the last one or until told to stop. Only the first rank has metrics to write."""
         self.metrics, self.progress = metrics, progress
+        with ThreadPoolExecutor(1, "batches") as self.maker:
+            finished = self._train(request, stop)
+        return self._outcome(finished, request)
+
+    def _train(self, request: StopRequest, stop: Stop) -> bool:
         last = self.recipe.schedule.max_steps
         if self.step == 0:
             self._evaluate()
@@ -103,12 +110,27 @@ class Run:
                 saved = self.step
         if self.step > saved:
             self._save()
-        return self._outcome(self.step == last, request)
+        return self.step == last
 
     def _take_step(self) -> None:
         failpoint("pretrain.step")
         self.step += 1
-        self.rows.add(self.step, *self.trainer.step(self.step, self.batches(self.step)))
+        try:
+            self.rows.add(self.step, *self.trainer.step(self.step, self._next_batch()))
+        except torch.OutOfMemoryError:
+            size = self.trainer.predictor.micro_batch_size
+            raise with_hint(
+                TrainError(
+                    f"step {self.step}: {self.trainer.device} has not the memory for micro-batches of {size} samples"
+                ),
+                f"--set runtime.micro_batch_size={max(1, size // 2)}, which changes rounding and dropout alone",
+            ) from None
+
+    def _next_batch(self) -> Batch:
+        """This step's batch, made while the step before was running; and have the next one made."""
+        ready = self.ahead.result() if self.ahead is not None else self.batches(self.step)
+        self.ahead = self.maker.submit(self.batches, self.step + 1)
+        return ready
 
     def _agree(self, request: StopRequest, stop: Stop) -> tuple[bool, bool]:
         """Whether to stop, and whether to save by the clock; reads losses if that is due. The same on all ranks."""

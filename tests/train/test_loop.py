@@ -12,7 +12,7 @@ from tests.train.tiny import tiny_recipe
 from train.corpus import Corpus, open_corpus
 from train.data import EVALUATION_MASKS, Masking, TrainingOrder
 from train.loop import Trainer, TrainingBatches
-from train.predict import Evaluation
+from train.predict import Evaluation, capacity
 from train.pretrain import first_model
 from train.recipe import Recipe
 
@@ -81,6 +81,24 @@ def test_loss_and_gradients_are_those_of_transformers_bert_on_every_position(cor
     for name, parameter in bert.named_parameters():
         found = trainer.model.get_parameter(name.replace("bert.", "symbert.")).grad
         torch.testing.assert_close(found, parameter.grad, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method:DeprecationWarning")  # torch.compile's own import
+def test_a_compiled_model_with_fixed_capacity_has_the_same_losses(corpus: Corpus) -> None:
+    settings = {"runtime__micro_batch_size": 4, **NO_DROPOUT}
+    recipe = tiny_recipe("pairwise", runtime__compile="true", **settings)
+    plain = tiny_recipe("pairwise", **settings)
+    assert losses(corpus, recipe, 4) == pytest.approx(losses(corpus, plain, 4), rel=1e-5)
+    found, expected = (evaluate(parts(corpus, one)[0], corpus, parts(corpus, one)[1]) for one in (recipe, plain))
+    assert found.loss == pytest.approx(expected.loss, rel=1e-6)
+    assert found.accuracy == expected.accuracy
+
+
+def test_capacity_is_six_deviations_above_the_mean_and_leaves_no_masked_token_out() -> None:
+    assert capacity(8 * 512, 0.15) == 768  # mean 614.4, deviation 22.9
+    assert capacity(8 * 512, 0.15, needed=769) == 832
+    assert capacity(2, 1.0) == 64
 
 
 def test_losses_do_not_depend_on_the_micro_batch(corpus: Corpus) -> None:

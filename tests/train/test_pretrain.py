@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from durable.files import file_sha256
 from durable.settings import read_toml
@@ -17,6 +18,7 @@ from tests.corpora import write_corpus
 from tests.train.tiny import tiny_assignments, tiny_recipe
 from train.checkpoint import checkpoint_folder
 from train.errors import TrainError
+from train.loop import Trainer
 from train.metrics import read_metrics
 from train.pretrain import pretrain
 from train.recipe import Recipe, load_recipe
@@ -143,6 +145,18 @@ def test_time_that_is_up_saves_and_stops(corpus: Path, tmp_path: Path, whole: Pa
     assert (outcome.exit_code, outcome.step) == (75, 1)
     pretrain(corpus, tmp_path, exact_recipe(), device="cpu")
     assert_same(tmp_path, whole)
+
+
+def test_too_little_memory_proposes_a_micro_batch(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exhausted(*_: object) -> None:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(Trainer, "step", exhausted)
+    with pytest.raises(TrainError, match="step 1: cpu has not the memory for micro-batches of 8 samples") as refusal:
+        pretrain(corpus, tmp_path, tiny_recipe(), device="cpu")
+    assert "--set runtime.micro_batch_size=4" in refusal.value.__notes__[0]
 
 
 def test_old_checkpoints_go_unless_all_are_to_be_kept(corpus: Path, tmp_path: Path) -> None:
