@@ -6,6 +6,7 @@ import torch
 
 from durable.errors import with_hint
 from train.errors import TrainError
+from train.ranks import local_rank
 from train.recipe import Recipe
 
 NATIVE_BF16 = frozenset({"avx512_bf16", "amx_bf16"})
@@ -13,9 +14,12 @@ NATIVE_BF16 = frozenset({"avx512_bf16", "amx_bf16"})
 
 
 def find_device(name: str | None) -> torch.device:
-    """The device called `name`; None is the first GPU, else the CPU. Raises TrainError if it is not there."""
+    """The device called `name`; None is a GPU if there is one, else the CPU. Raises TrainError if it is not there.
+
+    Among several ranks `cuda` is the GPU of this one.
+    """
     if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -27,6 +31,9 @@ def find_device(name: str | None) -> torch.device:
             TrainError(f"--device {name} is not there: torch sees {torch.cuda.device_count()} CUDA devices"),
             "--device cpu",
         )
+    if device.type == "cuda" and device.index is None:
+        # A task that is shown its own GPU alone, as Slurm may bind them, finds it at index 0.
+        return torch.device("cuda", local_rank() % torch.cuda.device_count())
     return device
 
 

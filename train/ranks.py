@@ -70,6 +70,12 @@ def rank_settings(environment: Mapping[str, str]) -> dict[str, int] | None:
     return None
 
 
+def local_rank() -> int:
+    """This process's number on its machine."""
+    settings = rank_settings(os.environ)
+    return settings["LOCAL_RANK"] if settings else 0
+
+
 @contextlib.contextmanager
 def joined(device: torch.device) -> Iterator[Ranks]:
     """Join the other processes for the length of the block: nccl between GPUs, gloo between CPUs."""

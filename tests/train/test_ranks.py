@@ -51,34 +51,25 @@ def test_srun_without_a_meeting_place_is_refused_with_what_to_type() -> None:
     assert "export MASTER_ADDR=" in refusal.value.__notes__[0]
 
 
-def start(corpus: Path, out: Path, *more: str, failpoint: str = "", **changes: object) -> list[subprocess.Popen[bytes]]:
-    """Two ranks of `symbert pretrain`, as torchrun would start them."""
+def start(
+    corpus: Path, out: Path, *more: str, ranks: int = 2, failpoint: str = "", **changes: object
+) -> list[subprocess.Popen[bytes]]:
+    """`symbert pretrain` as torchrun would start it, once for each rank."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     settings = [word for text in tiny_assignments(**changes) for word in ("--set", text)]
-    command = [
-        sys.executable,
-        "-m",
-        "cli",
-        "pretrain",
-        "--data",
-        str(corpus),
-        "--out",
-        str(out),
-        "--operator",
-        "pairwise",
-    ]
-    ours = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "cli", "pretrain", "--data", str(corpus), "--out", str(out), *settings, *more]
+    ours = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
     return [
         subprocess.Popen(
-            [*command, "--device", "cpu", "--quiet", *settings, *more],
+            [*command, "--operator", "pairwise", "--device", "cpu", "--quiet"],
             cwd=ROOT,
             env=os.environ | ours | {"RANK": str(rank), "LOCAL_RANK": str(rank), "SYMBERT_FAILPOINT": failpoint},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
-        for rank in range(2)
+        for rank in range(ranks)
     ]
 
 
