@@ -31,6 +31,10 @@ def pretrain(
     max_minutes: Annotated[
         float | None, typer.Option(min=0, help="Save after so many minutes of this invocation and exit with 75.")
     ] = None,
+    init_from: Annotated[
+        Path | None,
+        typer.Option(help="Start from the weights of a BERT folder, or of a checkpoint that folds into one."),
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; a GPU if there is one.")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything and print what the run will cost; train nothing.")
@@ -53,7 +57,9 @@ def pretrain(
         return EXIT_DONE
     stop = Stop(stop_after_step, max_minutes)
     with progress("pretrain", "steps", quiet=quiet) as show:
-        outcome = training.pretrain(data, out, chosen, device=device, stop=stop, progress=show, notice=say)
+        outcome = training.pretrain(
+            data, out, chosen, device=device, init_from=init_from, stop=stop, progress=show, notice=say
+        )
     if not outcome.first_rank:
         return outcome.exit_code
     losses = {

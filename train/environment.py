@@ -35,9 +35,11 @@ ASSUMPTIONS: Mapping[str, str] = {
 """What the papers leave open, and what is done here."""
 
 
-def identity(recipe: Recipe, corpus: Corpus) -> dict[str, Any]:
-    """What must be equal for a run to be continued."""
+def identity(recipe: Recipe, corpus: Corpus, init_from: str | None = None) -> dict[str, Any]:
+    """What must be equal for a run to be continued; `init_from` is the hash of the weights that it started from."""
+    start = {} if init_from is None else {"init_from_sha256": init_from}
     return {
+        **start,
         "format_version": FORMAT_VERSION,
         "corpus_hash": corpus.corpus_hash,
         "tokenizer_sha256": corpus.tokenizer_hash,

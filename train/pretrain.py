@@ -11,13 +11,14 @@ from typing import Any
 import torch
 
 from durable.errors import with_hint
-from durable.files import sweep_partials, write_json, write_text
+from durable.files import file_sha256, sweep_partials, write_json, write_text
 from durable.locks import LOCK_NAME, folder_lock
 from durable.progress import ProgressCallback, silent
 from durable.settings import difference, dump_toml
 from durable.signals import StopRequest
 from symbert import SymbertForMaskedLM
-from train.checkpoint import Checkpoint, checkpoint_folder, newest_valid, open_checkpoint
+from symbert.from_bert import load_bert, start_from_bert
+from train.checkpoint import WEIGHTS, Checkpoint, checkpoint_folder, newest_valid, open_checkpoint
 from train.corpus import Corpus, check_fit, open_corpus
 from train.cpu import keep_freed_memory
 from train.data import FIRST_WEIGHTS, key
@@ -40,38 +41,45 @@ def pretrain(
     recipe: Recipe,
     *,
     device: str | None = None,
+    init_from: Path | None = None,
     stop: Stop = Stop(),  # noqa: B008  frozen
     progress: ProgressCallback = silent,
     notice: Notice = print,
 ) -> Outcome:
     """Train a model on the corpus `data` in the run folder `out`, or go on where that run stopped.
 
-    Signals (SIGTERM, SIGUSR1, Ctrl-C) and `stop` save a checkpoint at the next step boundary; the outcome says so.
-    Under torchrun or srun every rank makes this call. `progress` counts steps; `notice` is told one line about
-    anything unusual. Raises TrainError for a corpus, device or run folder that does not fit; nothing has been
-    written to `out` then.
+    A new run starts from the weights of `init_from`, a stock BERT folder or a checkpoint that folds into one, as far
+    as they have a counterpart. Signals (SIGTERM, SIGUSR1, Ctrl-C) and `stop` save a checkpoint at the next step
+    boundary; the outcome says so. Under torchrun or srun every rank makes this call. `progress` counts steps;
+    `notice` is told one line about anything unusual. Raises TrainError for a corpus, device or run folder that does
+    not fit; nothing has been written to `out` then.
     """
     corpus, recipe, found = _checked(data, recipe, device)
     _refuse_other_folders(out)
+    start = None if init_from is None else file_sha256(_weights(init_from))
     with ExitStack() as stack:
         ranks = stack.enter_context(joined(found))
         if ranks.count > recipe.training.batch_size:
             raise TrainError(f"{ranks.count} ranks cannot share a batch of {recipe.training.batch_size} samples")
         if ranks.first:
             stack.enter_context(folder_lock(out))
-            _refuse_other_settings(out, identity(recipe, corpus))
+            _refuse_other_settings(out, identity(recipe, corpus, start))
             sweep_partials(out)
         request = stack.enter_context(StopRequest())
         checkpoint = _found_by_all(out, ranks, found, notice)
         if checkpoint is None and ranks.first:
             corpus.check_hashes()
+        model = first_model(recipe)
+        if checkpoint is None and init_from is not None:
+            _start_from(model, init_from, notice if ranks.first else _unheard)
         costs = preflight(corpus, recipe, found)
         if found.type == "cpu":
             keep_freed_memory()
-        run = Run(out, corpus, Trainer(first_model(recipe), recipe, found, ranks), costs, checkpoint)
+        run = Run(out, corpus, Trainer(model, recipe, found, ranks), costs, checkpoint)
         if not ranks.first:
             return run.train(None, request, stop, silent)
-        _record(out, corpus, recipe, costs, invocation(recipe, found, run.step, ranks.count))
+        record = identity(recipe, corpus, start)
+        _record(out, corpus, record, run, invocation(recipe, found, run.step, ranks.count))
         metrics = stack.enter_context(MetricsLog(out, None if checkpoint is None else run.step))
         return run.train(metrics, request, stop, progress)
 
@@ -102,21 +110,37 @@ def _found_by_all(out: Path, ranks: Ranks, device: torch.device, notice: Notice)
     return found if ranks.first or not step else open_checkpoint(checkpoint_folder(out, step))
 
 
-def _record(out: Path, corpus: Corpus, recipe: Recipe, costs: Preflight, entry: dict[str, Any]) -> None:
+def _record(out: Path, corpus: Corpus, identity: dict[str, Any], run: Run, entry: dict[str, Any]) -> None:
     path = out / ENVIRONMENT
     earlier = json.loads(path.read_text("utf-8"))["invocations"] if path.exists() else []
-    write_text(out / RECIPE, dump_toml(recipe))
+    write_text(out / RECIPE, dump_toml(run.recipe))
     document = {
-        "identity": identity(recipe, corpus),
+        "identity": identity,
         "data": str(corpus.folder),
         "data_manifest_sha256": corpus.manifest_hash,
-        "parameters": costs.parameters,
-        "flops_per_token": costs.flops_per_token,
-        "unigram_entropy": costs.unigram_entropy,
+        "parameters": run.costs.parameters,
+        "flops_per_token": run.costs.flops_per_token,
+        "unigram_entropy": run.costs.unigram_entropy,
         "assumptions": dict(ASSUMPTIONS),
-        "invocations": [*earlier, {**entry, "matrix_flops_per_second": costs.matrix_flops_per_second}],
+        "invocations": [*earlier, {**entry, "matrix_flops_per_second": run.costs.matrix_flops_per_second}],
     }
     write_json(path, document)
+
+
+def _weights(folder: Path) -> Path:
+    if not (folder / WEIGHTS).is_file():
+        raise TrainError(f"--init-from {folder} holds no {WEIGHTS}, expected a BERT or a checkpoint to start from")
+    return folder / WEIGHTS
+
+
+def _start_from(model: Any, folder: Path, notice: Notice) -> None:
+    for start in start_from_bert(model, load_bert(folder)):
+        how = "stays random" if start.error is None else f"starts from {folder}, relative error {start.error:.3g}"
+        notice(f"layer {start.layer}, {start.operator}: {how}")
+
+
+def _unheard(_: str) -> None:
+    """For the ranks that say nothing."""
 
 
 def _refuse_other_folders(out: Path) -> None:

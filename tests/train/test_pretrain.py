@@ -247,6 +247,23 @@ def test_the_record_names_versions_data_and_every_open_assumption(whole: Path, c
     assert read_toml(whole / "recipe.toml")["training"]["precision"] == "bf16"
 
 
+def test_a_run_may_start_from_the_weights_of_another(corpus: Path, tmp_path: Path, whole: Path) -> None:
+    said: list[str] = []
+    init_from = checkpoint_folder(whole, 20)
+    stop = Stop(after_step=1)
+    recipe = tiny_recipe("original")
+    outcome = pretrain(corpus, tmp_path, recipe, device="cpu", init_from=init_from, stop=stop, notice=said.append)
+    last = [row for row in facts(whole) if row["kind"] == "evaluation"][-1]
+    assert outcome.first_evaluation_loss == pytest.approx(last["evaluation_loss"], rel=1e-2)  # fp32 against bf16
+    assert said[0].startswith(f"layer 0, original: starts from {init_from}")
+    assert pretrain(corpus, tmp_path, recipe, device="cpu", init_from=init_from).finished
+    with pytest.raises(TrainError, match="init_from_sha256: "):
+        pretrain(corpus, tmp_path, recipe, device="cpu")
+    with pytest.raises(TrainError, match=r"holds no model\.safetensors"):
+        pretrain(corpus, tmp_path / "other", recipe, device="cpu", init_from=corpus)
+    assert not (tmp_path / "other").exists()
+
+
 def test_the_runtime_may_change_on_the_way(corpus: Path, tmp_path: Path) -> None:
     pretrain(corpus, tmp_path, exact_recipe(), device="cpu", stop=Stop(after_step=3))
     assert pretrain(corpus, tmp_path, exact_recipe(runtime__micro_batch_size=8), device="cpu").finished
