@@ -32,6 +32,12 @@ def glue(
     average: Annotated[
         str, typer.Option("--average", help="nine numbers, tasks (MNLI once), or leaderboard (and WNLI).")
     ] = "nine",
+    noise: Annotated[
+        str | None, typer.Option("--noise", help="Also score on damaged sentences: typos, drop or swap.")
+    ] = None,
+    noise_rate: Annotated[
+        float | None, typer.Option("--noise-rate", help="Share of the words that are hit (0.1).")
+    ] = None,
     device: Annotated[
         str | None, typer.Option("--device", help="cpu or cuda; by default cuda where there is a GPU.")
     ] = None,
@@ -52,12 +58,14 @@ def glue(
     from train.glue.table import as_document, as_markdown
     from train.glue.tasks import chosen_average, chosen_tasks
 
+    flags = {"noise": noise, "noise_rate": noise_rate}
+    given = [f"{key}={value}" for key, value in flags.items() if value is not None]
     request = Request(
         checkpoints=checkpoints,
         out=out,
         tasks=chosen_tasks(name.strip() for name in tasks.split(",")),
         seeds=chosen_seeds,
-        protocol=resolve_protocol(assignments or ()),
+        protocol=resolve_protocol([*given, *(assignments or ())]),
         data_dir=data_dir,
         average=chosen_average(average),
         which=which,

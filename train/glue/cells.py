@@ -25,6 +25,7 @@ from durable.settings import difference
 from train.errors import TrainError
 from train.glue.checkpoint import Subject, load_config, usable_length
 from train.glue.finetune import Finetuned
+from train.glue.noise import PREFIX
 from train.glue.protocol import ASSUMPTIONS, Protocol
 from train.glue.read import HUB_DATASET, TaskData
 from train.glue.score import Values, predictions_of, scores_of
@@ -56,7 +57,7 @@ class Cell:
             "model": self.subject.model,
             "task": self.task.name,
             "data": data.sha256,
-            "protocol": protocol.model_dump(),
+            "protocol": protocol.record(),
             "seed": self.seed,
         }
 
@@ -85,13 +86,11 @@ def is_finished(cell: Cell, out: Path, data: TaskData, protocol: Protocol) -> bo
 def write_cell(cell: Cell, out: Path, data: TaskData, protocol: Protocol, result: Finetuned) -> None:
     """Score a fine-tuned model and keep its cell, whole or not at all."""
     predictions = {split: predictions_of(cell.task, logits) for split, logits in result.logits.items()}
-    labels = {split: rows.labels for split, rows in data.validation.items()}
     record = {
         "format_version": FORMAT_VERSION,
         "identity": cell.identity(data, protocol),
-        "scores": scores_of(cell.task, predictions, labels),
+        **_scored(data, {split: values for split, values in predictions.items() if not split.startswith(PREFIX)}),
         "training_loss": result.training_loss,
-        "predictions": {split: values_as_text(cell.task, values) for split, values in predictions.items()},
         "predictions_sha256": result.sha256(),
         "timing": {
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -101,7 +100,18 @@ def write_cell(cell: Cell, out: Path, data: TaskData, protocol: Protocol, result
             "torch": torch.__version__,
         },
     }
+    noisy = {split.removeprefix(PREFIX): values for split, values in predictions.items() if split.startswith(PREFIX)}
+    if noisy:
+        record["noise"] = _scored(data, noisy)
     write_json(cell.path(out), record, name="cell")
+
+
+def _scored(data: TaskData, predictions: Mapping[str, Values]) -> dict[str, Any]:
+    labels = {split: rows.labels for split, rows in data.validation.items()}
+    return {
+        "scores": scores_of(data.task, predictions, labels),
+        "predictions": {split: values_as_text(data.task, values) for split, values in predictions.items()},
+    }
 
 
 def values_as_text(task: Task, values: Values) -> str:
@@ -151,7 +161,7 @@ def open_folder(
     """Write grid.json, or add to it. Raises TrainError, with the difference, where what is there was made otherwise."""
     new: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
-        "protocol": protocol.model_dump(),
+        "protocol": protocol.record(),
         "tasks": {name: {"data": task.sha256} for name, task in data.items()},
         "checkpoints": {subject.weights: {"model": subject.model} for subject in subjects},
     }

@@ -77,9 +77,9 @@ def save_encoded(folder: Path, data: TaskData, subject: Subject, max_length: int
     return place
 
 
-def load_encoded(place: Path, task: Task) -> EncodedTask:
-    """Map the files of `save_encoded` into memory. Raises TrainError if one is damaged."""
-    return EncodedTask(task, {name: _read(place / f"{name}.arrow") for name in ("train", *task.validation_splits)})
+def load_encoded(place: Path, task: Task, splits: Sequence[str]) -> EncodedTask:
+    """Map files of `save_encoded` into memory. Raises TrainError if one is damaged."""
+    return EncodedTask(task, {name: _read(place / f"{name}.arrow") for name in splits})
 
 
 def _write(path: Path, split: Encoded) -> None:

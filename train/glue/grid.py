@@ -4,7 +4,7 @@ import contextlib
 import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -28,6 +28,7 @@ from train.glue.cells import (
 from train.glue.checkpoint import Subject, find_subjects, load_config, load_tokenizer, usable_length
 from train.glue.encode import load_encoded, save_encoded
 from train.glue.finetune import Finetuned, StoppedError, finetune, steps_of
+from train.glue.noise import PREFIX, noisy
 from train.glue.protocol import Protocol
 from train.glue.read import TaskData, read_task
 from train.glue.table import Table, write_table
@@ -128,6 +129,7 @@ class _Order:
     task: str
     seed: int
     encoded: Path
+    noisy: Path | None
 
 
 class _Run:
@@ -172,8 +174,12 @@ class _Run:
                 return
             task = self._data[cell.task.name]
             length = usable_length(load_config(cell.subject), self._request.protocol.max_length)
-            encoded = save_encoded(self._request.out / "encoded", task, cell.subject, length)
-            yield _Order(place, cell.subject, cell.task.name, cell.seed, encoded)
+            folder, protocol = self._request.out / "encoded", self._request.protocol
+            encoded, damaged = save_encoded(folder, task, cell.subject, length), None
+            if protocol.noise != "none":
+                sentences = noisy(task, protocol.noise, protocol.noise_rate, cell.seed)
+                damaged = save_encoded(folder, sentences, cell.subject, length)
+            yield _Order(place, cell.subject, cell.task.name, cell.seed, encoded, damaged)
 
     def _in_workers(self, count: int) -> Iterator[WorkerOutcome[_Order, Finetuned]]:
         setting = self._request.protocol, str(self._device)
@@ -207,7 +213,11 @@ def start(setting: tuple[Protocol, str]) -> Work[_Order, Finetuned]:
     protocol, device = setting
 
     def work(order: _Order, tell: Tell) -> Finetuned:
-        task = load_encoded(order.encoded, TASKS[order.task])
+        validation = TASKS[order.task].validation_splits
+        task = load_encoded(order.encoded, TASKS[order.task], ("train", *validation))
+        if order.noisy is not None:
+            damaged = load_encoded(order.noisy, task.task, [f"{PREFIX}{name}" for name in validation])
+            task = replace(task, splits={**task.splits, **damaged.splits})
         return finetune(order.subject, task, protocol, order.seed, torch.device(device), tell)
 
     return work

@@ -1,7 +1,7 @@
 """How a model is fine-tuned: the settings that decide a score, and what the paper leaves open."""
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -35,6 +35,14 @@ class Protocol(BaseModel):
     """Gradients are scaled down to this norm."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the matrix products; weights and optimizer are always float32."""
+    noise: Literal["none", "typos", "drop", "swap"] = "none"
+    """Damage to validation sentences, on which a model is scored beside the clean ones."""
+    noise_rate: float = Field(0.1, gt=0, le=1)
+    """Probability that a word is hit by the noise."""
+
+    def record(self) -> dict[str, Any]:
+        """The settings that decide a score; the noise only where there is some."""
+        return self.model_dump(exclude={"noise", "noise_rate"} if self.noise == "none" else None)
 
 
 def resolve_protocol(assignments: Iterable[str] = ()) -> Protocol:
@@ -59,6 +67,8 @@ ASSUMPTIONS = {
     "average": "mean of nine numbers, MNLI's two halves counted apart, WNLI left out; its standard deviation is that "
     "of the seeds' averages, n − 1",
     "undefined_correlation": "0 where a model predicts one and the same number for every pair",
+    "noise": "where asked for: words hit with noise_rate, as a function of (seed, split, sentence, row); the recipe of "
+    "Kowsher et al. (2024) is not published",
     "threads": "one CPU thread a cell, so that scores do not depend on the number of cores",
 }
 """What the paper leaves open, and what symbert does; part of the record of every run."""

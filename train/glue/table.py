@@ -30,6 +30,8 @@ class Row:
     facts: Mapping[str, Any] | None = None
     degenerate: Sequence[tuple[str, int]] = ()
     """(task, seed) of runs that give one answer to everything; they count in all means."""
+    noise: str = ""
+    """What was done to the validation sentences, as `typos 0.1`; empty for the clean ones."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class Table:
         points: dict[str, list[tuple[int, Summary]]] = {}
         for row in self.rows:
             facts = row.facts or {}
-            if row.scores.average is not None and facts.get("step") is not None:
+            if not row.noise and row.scores.average is not None and facts.get("step") is not None:
                 points.setdefault(facts["run"], []).append((facts["step"], row.scores.average))
         return [run_curve(run, scores) for run, scores in points.items() if len(scores) > 1]
 
@@ -85,18 +87,25 @@ class Table:
 def table_of(cells: Iterable[Mapping[str, Any]], grid: Mapping[str, Any], average: str = "nine") -> Table:
     """The table of all cells of a GLUE folder, models in the order in which they came to it."""
     by_model: dict[str, dict[tuple[str, int], Scores]] = {weights: {} for weights in grid["checkpoints"]}
+    damaged: dict[str, dict[tuple[str, int], Scores]] = {weights: {} for weights in grid["checkpoints"]}
     flagged: dict[str, list[tuple[str, int]]] = {weights: [] for weights in grid["checkpoints"]}
     for cell in cells:
         identity = cell["identity"]
         by_model[identity["weights"]][identity["task"], identity["seed"]] = cell["scores"]
+        if "noise" in cell:
+            damaged[identity["weights"]][identity["task"], identity["seed"]] = cell["noise"]["scores"]
         if degenerate(cell):
             flagged[identity["weights"]].append((identity["task"], identity["seed"]))
     names = names_of(grid["checkpoints"])
-    rows = [
-        Row(names[weights], model_scores(scores, average), weights, grid["checkpoints"][weights], flagged[weights])
-        for weights, scores in by_model.items()
-        if scores
-    ]
+    protocol, rows = grid["protocol"], []
+    noise = f"{protocol['noise']} {protocol['noise_rate']:g}" if "noise" in protocol else ""
+    for weights, scores in by_model.items():
+        facts = grid["checkpoints"][weights]
+        if scores:
+            rows.append(Row(names[weights], model_scores(scores, average), weights, facts, flagged[weights]))
+        if damaged[weights]:
+            name = f"{names[weights]}, {noise}"
+            rows.append(Row(name, model_scores(damaged[weights], average), weights, facts, noise=noise))
     return Table(rows, grid["protocol"], average)
 
 
@@ -187,6 +196,7 @@ def as_document(table: Table) -> dict[str, Any]:
             {
                 "name": row.name,
                 "weights": row.weights,
+                "noise": row.noise or None,
                 **{key: value for key, value in (row.facts or {}).items() if key not in ("name", "model")},
                 "glue": None if row.scores.average is None else _document(row.scores.average),
                 "averaged": [number for group in row.scores.averaged for number in group],

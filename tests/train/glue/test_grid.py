@@ -127,6 +127,25 @@ def test_a_failed_cell_is_named_the_others_go_on_and_it_is_tried_again(
     assert (outcome.trained, outcome.found, outcome.failed) == (1, 3, {})
 
 
+def test_noise_is_scored_beside_the_clean_sentences_and_does_not_touch_them(
+    request_: Request, checkpoint: CheckpointFactory, tmp_path: Path
+) -> None:
+    protocol = Protocol(epochs=12, learning_rate=3e-3)
+    model = [checkpoint("original")]
+    request_ = replace(request_, checkpoints=model, protocol=protocol, tasks=[TASKS["cola"]], seeds=[1])
+    clean = run_grid(request_).table
+    protocol = Protocol(epochs=12, learning_rate=3e-3, noise="typos", noise_rate=0.9)
+    outcome = run_grid(replace(request_, out=tmp_path / "noisy", protocol=protocol))
+    assert [row.name for row in outcome.table.rows] == ["original", "original, typos 0.9"]
+    assert outcome.table.rows[0].scores.numbers.keys() == clean.rows[0].scores.numbers.keys()
+    texts = [json.loads(content)["predictions"] for content in cells(request_.out).values()]
+    noisy = [json.loads(content) for content in cells(tmp_path / "noisy").values()]
+    assert [cell["predictions"] for cell in noisy] == texts
+    assert [cell["noise"]["predictions"] for cell in noisy] != texts
+    with pytest.raises(TrainError, match="noise: 'typos' → absent"):
+        run_grid(replace(request_, out=tmp_path / "noisy"))
+
+
 def test_the_longest_task_comes_first_and_the_table_grows_with_every_cell(request_: Request) -> None:
     order: list[str] = []
     rows: list[int] = []
@@ -145,7 +164,7 @@ def test_the_longest_task_comes_first_and_the_table_grows_with_every_cell(reques
 def test_the_record_holds_the_protocol_and_every_assumption(request_: Request) -> None:
     run_grid(replace(request_, protocol=resolve_protocol(["epochs=1"])))
     record = json.loads((request_.out / "grid.json").read_text())
-    assert record["protocol"] == {**Protocol().model_dump(), "epochs": 1}
+    assert record["protocol"] == {**Protocol().record(), "epochs": 1}
     assert record["assumptions"] == ASSUMPTIONS
     assert record["tasks"]["cola"]["rows"] == {"train": 40, "validation": 18}
     (facts,) = record["checkpoints"].values()

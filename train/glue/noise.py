@@ -1,0 +1,76 @@
+"""Validation sentences with noise: how well does a fine-tuned model hold up on damaged text?
+
+Kowsher et al. (2024, arXiv 2412.00359) claim an advantage on noisy data without a published recipe; these three kinds
+are symbert's own. Noise is a function of (seed, split, sentence number, row), so every model meets the same.
+"""
+
+import string
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+
+import numpy as np
+
+from train.glue.read import Split, TaskData
+
+Noise = Callable[[list[str], float, np.random.Generator], list[str]]
+PURPOSE = 3
+"""Part of every key, so that noise shares no stream with order and dropout."""
+PREFIX = "noisy_"
+
+
+def typos(words: list[str], rate: float, random: np.random.Generator) -> list[str]:
+    """Each word with probability `rate` gets one edit: a letter put in, taken out, replaced, or two exchanged."""
+    hit = random.random(len(words)) < rate
+    return [_edited(word, random) if is_hit else word for word, is_hit in zip(words, hit, strict=True)]
+
+
+def drop(words: list[str], rate: float, random: np.random.Generator) -> list[str]:
+    """Each word is left out with probability `rate`; where that would leave none, the first stays."""
+    kept = random.random(len(words)) >= rate
+    return [word for word, keep in zip(words, kept, strict=True) if keep] or words[:1]
+
+
+def swap(words: list[str], rate: float, random: np.random.Generator) -> list[str]:
+    """From left to right, each word changes place with the next with probability `rate`; no word moves twice."""
+    hit = random.random(len(words)) < rate
+    swapped, place = list(words), 0
+    while place < len(words) - 1:
+        if hit[place]:
+            swapped[place : place + 2] = swapped[place + 1], swapped[place]
+        place += 2 if hit[place] else 1
+    return swapped
+
+
+NOISES: Mapping[str, Noise] = MappingProxyType({"typos": typos, "drop": drop, "swap": swap})
+
+
+def noisy(data: TaskData, kind: str, rate: float, seed: int) -> TaskData:
+    """The validation splits of a task, damaged; their names get the prefix PREFIX. Blanks come out single."""
+    splits = {
+        f"{PREFIX}{name}": _damaged(split, NOISES[kind], rate, (seed, place))
+        for place, (name, split) in enumerate(data.validation.items())
+    }
+    return replace(data, splits=splits)
+
+
+def _damaged(split: Split, noise: Noise, rate: float, place: tuple[int, int]) -> Split:
+    columns = []
+    for number, column in enumerate(split.text):
+        rows = []
+        for row, text in enumerate(column):
+            random = np.random.Generator(np.random.Philox(np.random.SeedSequence((PURPOSE, *place, number, row))))
+            rows.append(" ".join(noise(text.split(), rate, random)))
+        columns.append(rows)
+    return replace(split, text=tuple(columns))
+
+
+def _edited(word: str, random: np.random.Generator) -> str:
+    place = int(random.integers(len(word)))
+    letter = string.ascii_lowercase[random.integers(26)]
+    edits = [word[:place] + letter + word[place:], word[:place] + letter + word[place + 1 :]]
+    if len(word) > 1:
+        first = min(place, len(word) - 2)
+        edits.append(word[:place] + word[place + 1 :])
+        edits.append(word[:first] + word[first + 1] + word[first] + word[first + 2 :])
+    return edits[random.integers(len(edits))]
