@@ -24,7 +24,7 @@ from torch.utils.data import Dataset
 from transformers import AutoModelForSequenceClassification, Trainer, TrainerCallback, TrainingArguments
 
 from train.glue.checkpoint import Subject, find_subject, load_classifier, load_tokenizer
-from train.glue.encode import EncodedTask, encode_task, with_used_tokens_only
+from train.glue.encode import encode_task, with_used_tokens_only
 from train.glue.finetune import predict, steps_of, training_steps
 from train.glue.protocol import Protocol
 from train.glue.read import Split, TaskData, read_task
@@ -104,7 +104,7 @@ def measure(subject: Subject, task: str, data_dir: Path, steps: int, examples: i
     parts = {split: sample(rows, examples) for split, rows in data.validation.items()}
     part = TaskData(data.task, {"train": data.train, **parts})
     model = load_classifier(subject, len(data.task.classes) or 1, seed=1)
-    encoded: EncodedTask = with_used_tokens_only(model, encode_task(part, subject, PROTOCOL.max_length))
+    encoded, _ = with_used_tokens_only(model, encode_task(part, subject, PROTOCOL.max_length))
     turns = Turns(training_steps(model, encoded.train, PROTOCOL, 1), steps + WARM_UP_STEPS)
     trainer = peer(subject, data, turns, Path("unused"))
     trainer.train()

@@ -38,6 +38,10 @@ def glue(
     noise_rate: Annotated[
         float | None, typer.Option("--noise-rate", help="Share of the words that are hit (0.1).")
     ] = None,
+    predictions: Annotated[
+        bool,
+        typer.Option("--predictions", help="Also predict the test sets, in the leaderboard's layout; trains again."),
+    ] = False,
     device: Annotated[
         str | None, typer.Option("--device", help="cpu or cuda; by default cuda where there is a GPU.")
     ] = None,
@@ -67,6 +71,7 @@ def glue(
         seeds=chosen_seeds,
         protocol=resolve_protocol([*given, *(assignments or ())]),
         data_dir=data_dir,
+        predictions=predictions,
         average=chosen_average(average),
         which=which,
         device=device,

@@ -3,6 +3,7 @@
     OUT/grid.json                            protocol, assumptions, what the tasks' data and the checkpoints are
     OUT/cells/<12 hex>/<task>-<seed>.json    one cell: identity, scores, predictions; timing under its own key
     OUT/labels/<task>.json                   the labels of the validation splits
+    OUT/predictions/<12 hex>/<seed>/*.tsv    predictions on the test sets, as the leaderboard takes them
     OUT/encoded/                             the tasks as token ids; may be deleted
     OUT/table.{md,tex,csv,json}              every finished cell of the folder
 
@@ -20,12 +21,11 @@ import numpy as np
 import torch
 
 from durable.errors import with_hint
-from durable.files import write_json
+from durable.files import write_json, write_text
 from durable.settings import difference
 from train.errors import TrainError
 from train.glue.checkpoint import Subject, load_config, usable_length
-from train.glue.finetune import Finetuned
-from train.glue.noise import PREFIX
+from train.glue.finetune import Finetuned, Logits
 from train.glue.protocol import ASSUMPTIONS, Protocol
 from train.glue.read import HUB_DATASET, TaskData
 from train.glue.score import Values, predictions_of, scores_of
@@ -33,6 +33,8 @@ from train.glue.tasks import Task
 
 FORMAT_VERSION = 1
 GRID = "grid.json"
+NOISY, TEST = "noisy ", "test "
+"""What the names of extra splits begin with, beside the validation splits of the cell itself."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,9 @@ class Cell:
 
     def path(self, out: Path) -> Path:
         return out / "cells" / self.subject.short / f"{self.task.name}-{self.seed}.json"
+
+    def prediction_path(self, out: Path, name: str) -> Path:
+        return out / "predictions" / self.subject.short / str(self.seed) / f"{name}.tsv"
 
     def identity(self, data: TaskData, protocol: Protocol) -> dict[str, Any]:
         """Everything that decides the scores; two cells are the same iff this is."""
@@ -85,11 +90,10 @@ def is_finished(cell: Cell, out: Path, data: TaskData, protocol: Protocol) -> bo
 
 def write_cell(cell: Cell, out: Path, data: TaskData, protocol: Protocol, result: Finetuned) -> None:
     """Score a fine-tuned model and keep its cell, whole or not at all."""
-    predictions = {split: predictions_of(cell.task, logits) for split, logits in result.logits.items()}
     record = {
         "format_version": FORMAT_VERSION,
         "identity": cell.identity(data, protocol),
-        **_scored(data, {split: values for split, values in predictions.items() if not split.startswith(PREFIX)}),
+        **_scored(data, result.logits),
         "training_loss": result.training_loss,
         "predictions_sha256": result.sha256(),
         "timing": {
@@ -100,18 +104,30 @@ def write_cell(cell: Cell, out: Path, data: TaskData, protocol: Protocol, result
             "torch": torch.__version__,
         },
     }
-    noisy = {split.removeprefix(PREFIX): values for split, values in predictions.items() if split.startswith(PREFIX)}
-    if noisy:
+    if protocol.noise != "none":
+        noisy = {split: result.extra[f"{NOISY}{split}"] for split in data.validation}
         record["noise"] = _scored(data, noisy)
+    tests = {name: result.extra[f"{TEST}{name}"] for name in cell.task.test if f"{TEST}{name}" in result.extra}
+    for name, logits in tests.items():
+        text = leaderboard_text(cell.task, predictions_of(cell.task, logits))
+        write_text(cell.prediction_path(out, name), text, name="predictions")
     write_json(cell.path(out), record, name="cell")
 
 
-def _scored(data: TaskData, predictions: Mapping[str, Values]) -> dict[str, Any]:
+def _scored(data: TaskData, logits: Mapping[str, Logits]) -> dict[str, Any]:
+    predictions = {split: predictions_of(data.task, values) for split, values in logits.items()}
     labels = {split: rows.labels for split, rows in data.validation.items()}
     return {
         "scores": scores_of(data.task, predictions, labels),
         "predictions": {split: values_as_text(data.task, values) for split, values in predictions.items()},
     }
+
+
+def leaderboard_text(task: Task, predictions: Values) -> str:
+    """A file as GLUE's leaderboard takes it: row number and prediction, with the labels of the task's own TSV files."""
+    labels = list(task.classes)
+    shown = (f"{value:.3f}" if task.is_regression else labels[int(value)] for value in predictions)
+    return "index\tprediction\n" + "".join(f"{number}\t{label}\n" for number, label in enumerate(shown))
 
 
 def values_as_text(task: Task, values: Values) -> str:

@@ -9,8 +9,9 @@ import hashlib
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,8 @@ class Finetuned:
 
     logits: dict[str, Logits]
     """By validation split; shape (examples, labels), labels 1 for a regression."""
+    extra: dict[str, Logits]
+    """The same for what else was to be predicted."""
     training_loss: float
     """Mean over the last epoch."""
     training_seconds: float
@@ -60,7 +63,7 @@ class Finetuned:
     device: str
 
     def sha256(self) -> str:
-        """Of all logits as little-endian float32, split by split."""
+        """Of the validation logits as little-endian float32, split by split."""
         digest = hashlib.sha256()
         for logits in self.logits.values():
             digest.update(np.ascontiguousarray(logits, "<f4").tobytes())
@@ -81,24 +84,35 @@ def steps_of(rows: int, protocol: Protocol) -> int:
 
 
 def finetune(
-    subject: Subject, task: EncodedTask, protocol: Protocol, seed: int, device: torch.device, on_step: Step
+    subject: Subject,
+    task: EncodedTask,
+    protocol: Protocol,
+    seed: int,
+    device: torch.device,
+    on_step: Step,
+    extra: Mapping[str, Encoded] = MappingProxyType({}),
 ) -> Finetuned:
-    """Fine-tune and predict. Raises TrainError if the loss is no number in the end."""
+    """Fine-tune on `task` and predict its validation splits, then those of `extra`, which change nothing else.
+
+    Raises TrainError if the loss is no number in the end.
+    """
     failpoint("finetune.begin")
     num_labels = len(task.task.classes) or 1
     with _repeatable(device):
         model = load_classifier(subject, num_labels, seed)
-        task = with_used_tokens_only(model, task)
+        task, put_back = with_used_tokens_only(model, task)
         model.to(device)
         started = time.perf_counter()
         loss = _train(model, task.train, protocol, seed, on_step)
         trained = time.perf_counter()
-        validation = {name: split for name, split in task.splits.items() if name != "train"}
-        logits = {name: predict(model, split, protocol) for name, split in validation.items()}
+        logits = {name: predict(model, task.splits[name], protocol) for name in task.task.validation_splits}
+        seconds = time.perf_counter() - trained
+        put_back()
+        more = {name: predict(model, split, protocol) for name, split in extra.items()}
     if not (math.isfinite(loss) and all(np.isfinite(values).all() for values in logits.values())):
         raise TrainError(f"{subject.name}, {task.task.name}, seed {seed}: the training diverged, its loss is no number")
     hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-    return Finetuned(logits, loss, trained - started, time.perf_counter() - trained, hardware)
+    return Finetuned(logits, more, loss, trained - started, seconds, hardware)
 
 
 def _train(model: Any, split: Encoded, protocol: Protocol, seed: int, on_step: Step) -> float:

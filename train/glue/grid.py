@@ -4,7 +4,7 @@ import contextlib
 import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -17,6 +17,8 @@ from durable.workers import Outcome as WorkerOutcome
 from durable.workers import Supervisor, Tell, Work
 from train.device import find_device
 from train.glue.cells import (
+    NOISY,
+    TEST,
     Cell,
     is_finished,
     open_folder,
@@ -26,11 +28,11 @@ from train.glue.cells import (
     write_cell,
 )
 from train.glue.checkpoint import Subject, find_subjects, load_config, load_tokenizer, usable_length
-from train.glue.encode import load_encoded, save_encoded
+from train.glue.encode import load_encoded, read_encoded, save_encoded
 from train.glue.finetune import Finetuned, StoppedError, finetune, steps_of
-from train.glue.noise import PREFIX, noisy
+from train.glue.noise import noisy
 from train.glue.protocol import Protocol
-from train.glue.read import TaskData, read_task
+from train.glue.read import TaskData, read_task, read_test
 from train.glue.table import Table, write_table
 from train.glue.tasks import TASKS, Task
 
@@ -49,6 +51,8 @@ class Request:
     protocol: Protocol = field(default_factory=Protocol)
     data_dir: Path | None = None
     """Folder of the official TSV files; None reads the hub."""
+    predictions: bool = False
+    """Also predict the test sets; a cell whose predictions are not there yet is trained again."""
     average: str = "nine"
     """Which of AVERAGES the table shows; cells do not depend on it."""
     which: str = "last"
@@ -93,15 +97,16 @@ def run_grid(
     )
     refuse_foreign_folder(request.out)
     data = {task.name: read_task(task, request.data_dir) for task in request.tasks}
+    tests = {task.name: read_test(task, request.data_dir) for task in request.tasks} if request.predictions else {}
     for subject in subjects:
         load_tokenizer(subject)
     with folder_lock(request.out):
         sweep_partials(request.out)
         open_folder(request.out, subjects, data, request.protocol, from_hub=request.data_dir is None)
         cells = [Cell(subject, task, seed) for task in request.tasks for subject in subjects for seed in request.seeds]
-        missing = [cell for cell in cells if not is_finished(cell, request.out, data[cell.task.name], request.protocol)]
+        missing = [cell for cell in cells if not _is_done(cell, request, data[cell.task.name])]
         table = _write_table(request.out, request.average)
-        run = _Run(request, device, data, progress, stop, missing)
+        run = _Run(request, device, data, tests, missing, _Watch(progress, stop))
         for cell, result in run.results():
             write_cell(cell, request.out, data[cell.task.name], request.protocol, result)
             table = _write_table(request.out, request.average)
@@ -129,7 +134,27 @@ class _Order:
     task: str
     seed: int
     encoded: Path
-    noisy: Path | None
+    extra: Mapping[str, Path]
+    """Arrow files by the name that their predictions get."""
+
+
+def _is_done(cell: Cell, request: Request, data: TaskData) -> bool:
+    predicted = not request.predictions or all(
+        cell.prediction_path(request.out, name).is_file() for name in cell.task.test
+    )
+    return is_finished(cell, request.out, data, request.protocol) and predicted
+
+
+@dataclass(frozen=True)
+class _Watch:
+    """Who hears of the progress, and who may end the run."""
+
+    progress: ProgressCallback
+    stop: StopRequest | None
+
+    @property
+    def stopped(self) -> bool:
+        return self.stop is not None and self.stop.requested
 
 
 class _Run:
@@ -140,11 +165,11 @@ class _Run:
         request: Request,
         device: torch.device,
         data: Mapping[str, TaskData],
-        progress: ProgressCallback,
-        stop: StopRequest | None,
+        tests: Mapping[str, TaskData],
         cells: Sequence[Cell],
+        watch: _Watch,
     ) -> None:
-        self._request, self._device, self._data, self._progress, self._stop = request, device, data, progress, stop
+        self._request, self._device, self._data, self._tests, self._watch = request, device, data, tests, watch
         steps = {name: steps_of(len(task.train), request.protocol) for name, task in data.items()}
         # The longest first, so that no long one is left to the end alone; characters stand for tokens.
         cost = {name: steps[name] * _mean_characters(task) for name, task in data.items()}
@@ -170,21 +195,26 @@ class _Run:
 
     def _orders(self) -> Iterator[_Order]:
         for place, cell in enumerate(self._cells):
-            if self._stop is not None and self._stop.requested:
+            if self._watch.stopped:
                 return
             task = self._data[cell.task.name]
             length = usable_length(load_config(cell.subject), self._request.protocol.max_length)
             folder, protocol = self._request.out / "encoded", self._request.protocol
-            encoded, damaged = save_encoded(folder, task, cell.subject, length), None
+            extra: dict[str, Path] = {}
+            encoded = save_encoded(folder, task, cell.subject, length)
             if protocol.noise != "none":
-                sentences = noisy(task, protocol.noise, protocol.noise_rate, cell.seed)
-                damaged = save_encoded(folder, sentences, cell.subject, length)
-            yield _Order(place, cell.subject, cell.task.name, cell.seed, encoded, damaged)
+                damaged = noisy(task, protocol.noise, protocol.noise_rate, cell.seed)
+                place_of = save_encoded(folder, damaged, cell.subject, length)
+                extra |= {f"{NOISY}{name}": place_of / f"{name}.arrow" for name in damaged.splits}
+            if self._request.predictions:
+                place_of = save_encoded(folder, self._tests[cell.task.name], cell.subject, length)
+                extra |= {f"{TEST}{name}": place_of / f"{name}.arrow" for name in cell.task.test}
+            yield _Order(place, cell.subject, cell.task.name, cell.seed, encoded, extra)
 
     def _in_workers(self, count: int) -> Iterator[WorkerOutcome[_Order, Finetuned]]:
         setting = self._request.protocol, str(self._device)
         supervisor: Supervisor[_Order, Finetuned] = Supervisor(
-            start, setting, count, on_report=self._report, stop=self._stop
+            start, setting, count, on_report=self._report, stop=self._watch.stop
         )
         yield from supervisor.run(self._orders())
 
@@ -199,13 +229,13 @@ class _Run:
                 yield WorkerOutcome(order, error=error)
 
     def _on_step(self, order: _Order, step: int) -> None:
-        if self._stop is not None and self._stop.requested:
+        if self._watch.stopped:
             raise StoppedError
         self._report(order, step)
 
     def _report(self, order: _Order, step: int) -> None:
         self._done[order.place] = step
-        self._progress(sum(self._done), self._total, {"cell": self._cells[order.place].name})
+        self._watch.progress(sum(self._done), self._total, {"cell": self._cells[order.place].name})
 
 
 def start(setting: tuple[Protocol, str]) -> Work[_Order, Finetuned]:
@@ -213,12 +243,9 @@ def start(setting: tuple[Protocol, str]) -> Work[_Order, Finetuned]:
     protocol, device = setting
 
     def work(order: _Order, tell: Tell) -> Finetuned:
-        validation = TASKS[order.task].validation_splits
-        task = load_encoded(order.encoded, TASKS[order.task], ("train", *validation))
-        if order.noisy is not None:
-            damaged = load_encoded(order.noisy, task.task, [f"{PREFIX}{name}" for name in validation])
-            task = replace(task, splits={**task.splits, **damaged.splits})
-        return finetune(order.subject, task, protocol, order.seed, torch.device(device), tell)
+        task = load_encoded(order.encoded, TASKS[order.task])
+        extra = {name: read_encoded(path) for name, path in order.extra.items()}
+        return finetune(order.subject, task, protocol, order.seed, torch.device(device), tell, extra)
 
     return work
 

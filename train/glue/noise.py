@@ -16,7 +16,6 @@ from train.glue.read import Split, TaskData
 Noise = Callable[[list[str], float, np.random.Generator], list[str]]
 PURPOSE = 3
 """Part of every key, so that noise shares no stream with order and dropout."""
-PREFIX = "noisy_"
 
 
 def typos(words: list[str], rate: float, random: np.random.Generator) -> list[str]:
@@ -46,9 +45,9 @@ NOISES: Mapping[str, Noise] = MappingProxyType({"typos": typos, "drop": drop, "s
 
 
 def noisy(data: TaskData, kind: str, rate: float, seed: int) -> TaskData:
-    """The validation splits of a task, damaged; their names get the prefix PREFIX. Blanks come out single."""
+    """The validation splits of a task, damaged; blanks come out single."""
     splits = {
-        f"{PREFIX}{name}": _damaged(split, NOISES[kind], rate, (seed, place))
+        name: _damaged(split, NOISES[kind], rate, (seed, place))
         for place, (name, split) in enumerate(data.validation.items())
     }
     return replace(data, splits=splits)

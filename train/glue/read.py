@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,37 @@ def read_task(task: Task, data_dir: Path | None) -> TaskData:
     return _from_hub(task) if data_dir is None else _from_folder(task, data_dir)
 
 
+def read_test(task: Task, data_dir: Path | None) -> TaskData:
+    """The test sets of a task, by their names on the leaderboard; their labels are secret and stand as 0.
+
+    Raises TrainError, naming file and line, for what is missing or not in the official form.
+    """
+    if data_dir is None:
+        splits = _hub_test(task)
+    else:
+        splits = {name: _read_test(task, data_dir / task.folder / file) for name, file in task.test.items()}
+    return TaskData(task, splits)
+
+
+def _read_test(task: Task, path: Path) -> Split:
+    if not path.is_file():
+        raise TrainError(f"{path} does not exist, expected the test set of {task.name}")
+    with_header = replace(task, columns=(), skips_short_rows=False)
+    rows = [row for _, row in _rows(with_header, path, task.text) if row is not None]
+    if not rows:
+        raise TrainError(f"{path} holds no row of the test set, expected at least one")
+    return Split(tuple([row[column] for row in rows] for column in task.text), _as_labels(task, [0] * len(rows)))
+
+
+def _hub_test(task: Task) -> dict[str, Split]:
+    loaded, splits = _load_hub(task), {}
+    for name, file in task.test.items():
+        table = loaded[file.removesuffix(".tsv")]
+        columns = tuple(list(table[column]) for column in task.hub_text or task.text)
+        splits[name] = Split(columns, _as_labels(task, [0] * len(table)))
+    return splits
+
+
 def _from_folder(task: Task, data_dir: Path) -> TaskData:
     if not data_dir.is_dir():
         raise with_hint(
@@ -130,7 +161,7 @@ def _read_split(task: Task, path: Path, keep: tuple[bool, set[Pair]] | None) -> 
     text: tuple[list[str], ...] = tuple([] for _ in task.text)
     labels: list[float] = []
     left_out = 0
-    for number, row in _rows(task, path):
+    for number, row in _rows(task, path, [*task.text, task.label]):
         if row is None:
             left_out += 1
             continue
@@ -142,13 +173,12 @@ def _read_split(task: Task, path: Path, keep: tuple[bool, set[Pair]] | None) -> 
     return Split(text, _as_labels(task, labels), left_out)
 
 
-def _rows(task: Task, path: Path) -> Iterator[tuple[int, dict[str, str] | None]]:
+def _rows(task: Task, path: Path, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, str] | None]]:
     """Every row with the number of its line; None for one whose missing fields the task forgives."""
     lines = _lines(path)
     columns = list(task.columns)
     if not columns:
         columns = next(lines, (1, ""))[1].split("\t")
-        needed = [*task.text, task.label]
         if missing := [column for column in needed if column not in columns]:
             raise TrainError(
                 f"{path}, line 1: column `{missing[0]}` is missing, expected a header with "
@@ -195,6 +225,10 @@ def _as_labels(task: Task, values: Sequence[float]) -> Labels:
 
 
 def _from_hub(task: Task) -> TaskData:
+    return from_datasets(task, _load_hub(task))
+
+
+def _load_hub(task: Task) -> Mapping[str, Any]:
     try:
         import datasets
     except ImportError:
@@ -203,13 +237,13 @@ def _from_hub(task: Task) -> TaskData:
             "pip install datasets, or give the official TSV files by --data-dir",
         ) from None
     try:
-        loaded = datasets.load_dataset(HUB_DATASET, task.name)
+        loaded: Mapping[str, Any] = datasets.load_dataset(HUB_DATASET, task.name)
     except (OSError, ValueError) as error:
         raise with_hint(
             TrainError(f"{HUB_DATASET} could not be read from the hub: {str(error).splitlines()[0]}"),
             "give a folder with the official TSV files by --data-dir",
         ) from error
-    return from_datasets(task, loaded)
+    return loaded
 
 
 def from_datasets(task: Task, loaded: Mapping[str, Any]) -> TaskData:

@@ -48,9 +48,16 @@ class Task:
     layouts: tuple[Layout, ...] = (OFFICIAL,)
     columns: tuple[str, ...] = ()
     """Columns of a file without a header."""
+    tests: Mapping[str, str] | None = None
+    """As `test`, where there is not just one test set."""
     skips_short_rows: bool = False
     """Rows with missing fields are left out and counted, as the hub does; elsewhere they are refused."""
     in_average: bool = True
+
+    @property
+    def test(self) -> Mapping[str, str]:
+        """File of the leaderboard, without its ending → TSV file of the test set, which always has a header."""
+        return self.tests or {self.folder: "test.tsv"}
 
     @property
     def is_regression(self) -> bool:
@@ -114,6 +121,7 @@ TASKS: Mapping[str, Task] = {
                     )
                 ),
             ),
+            tests=MappingProxyType({"MNLI-m": "test_matched.tsv", "MNLI-mm": "test_mismatched.tsv"}),
         ),
         Task(
             "qqp",

@@ -90,7 +90,7 @@ def test_a_task_comes_back_from_its_arrow_files_as_it_was(
     subject, data = find_subject(checkpoint(), print), read_task(TASKS[task], glue)
     direct = encode_task(data, subject, 13)
     place = save_encoded(tmp_path, data, subject, 13)
-    loaded = load_encoded(place, TASKS[task], ["train", "validation"])
+    loaded = load_encoded(place, TASKS[task])
     assert loaded.splits.keys() == direct.splits.keys()
     for name, split in direct.splits.items():
         for part in ("ids", "types", "offsets", "labels"):
@@ -117,4 +117,4 @@ def test_a_damaged_arrow_file_is_an_error_that_names_it(
     place = save_encoded(tmp_path, read_task(TASKS["rte"], glue), find_subject(checkpoint(), print), 13)
     (place / "train.arrow").write_bytes((place / "train.arrow").read_bytes()[:100])
     with pytest.raises(TrainError, match=r"train\.arrow is damaged"):
-        load_encoded(place, TASKS["rte"], ["train", "validation"])
+        load_encoded(place, TASKS["rte"])

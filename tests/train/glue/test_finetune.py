@@ -121,9 +121,25 @@ def test_cutting_the_vocabulary_down_changes_no_output(glue: Path, checkpoint: C
     data = encoded(glue, subject)
     model = load_classifier(subject, 2, 1)
     before = predict(model, data.train, SHORT)
-    smaller = with_used_tokens_only(model, data)
+    smaller, put_back = with_used_tokens_only(model, data)
     assert model.get_input_embeddings().num_embeddings < 23
     assert np.array_equal(predict(model, smaller.train, SHORT), before)
+    put_back()
+    assert model.get_input_embeddings().num_embeddings == 23
+    assert np.array_equal(predict(model, data.train, SHORT), before)
+
+
+def test_extra_splits_with_other_words_are_predicted_and_change_nothing_else(
+    glue: Path, checkpoint: CheckpointFactory
+) -> None:
+    subject = find_subject(checkpoint(), print)
+    data, other = encoded(glue, subject), encoded(glue, subject, "cola").splits["validation"]
+    alone = finetune(subject, data, SHORT, 1, CPU, silent)
+    beside = finetune(subject, data, SHORT, 1, CPU, silent, {"other": other, "same": data.splits["validation"]})
+    assert not set(other.ids.tolist()) <= set(np.concatenate([split.ids for split in data.splits.values()]).tolist())
+    assert beside.sha256() == alone.sha256()
+    assert np.array_equal(beside.extra["same"], alone.logits["validation"])
+    assert beside.extra["other"].shape == (len(other), 2)
 
 
 def test_each_epoch_is_its_own_permutation_cut_into_batches() -> None:

@@ -1,4 +1,5 @@
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 from durable.errors import DurableError
 from durable.locks import folder_lock
 from durable.signals import StopRequest
-from tests.train.glue.conftest import CheckpointFactory
+from tests.train.glue.conftest import CheckpointFactory, write_tsv
 from train.errors import TrainError
 from train.glue.grid import Request, run_grid
 from train.glue.protocol import ASSUMPTIONS, Protocol, resolve_protocol
@@ -144,6 +145,29 @@ def test_noise_is_scored_beside_the_clean_sentences_and_does_not_touch_them(
     assert [cell["noise"]["predictions"] for cell in noisy] != texts
     with pytest.raises(TrainError, match="noise: 'typos' → absent"):
         run_grid(replace(request_, out=tmp_path / "noisy"))
+
+
+def test_predictions_of_the_test_sets_are_in_the_leaderboards_layout(
+    request_: Request, glue: Path, tmp_path: Path
+) -> None:
+    run_grid(request_)
+    before = cells(request_.out)
+    shutil.copytree(glue, tmp_path / "glue")
+    write_tsv(tmp_path / "glue" / "CoLA" / "test.tsv", [["index", "sentence"], ["0", "the cat sees"], ["1", "a dog"]])
+    rte = [["index", "sentence1", "sentence2"], *([str(row), "the cat", "a small dog"] for row in range(3))]
+    write_tsv(tmp_path / "glue" / "RTE" / "test.tsv", rte)
+    with_tests = replace(request_, data_dir=tmp_path / "glue", predictions=True)
+    assert run_grid(with_tests).trained == 4
+    assert [scores(content) for content in cells(request_.out).values()] == [scores(old) for old in before.values()]
+    files = sorted(path.relative_to(request_.out).parts[2:] for path in request_.out.glob("predictions/*/*/*.tsv"))
+    assert files == [("1", "CoLA.tsv"), ("1", "RTE.tsv"), ("2", "CoLA.tsv"), ("2", "RTE.tsv")]
+    lines = next(request_.out.glob("predictions/*/1/RTE.tsv")).read_text().splitlines()
+    assert lines[0] == "index\tprediction"
+    assert [line.partition("\t")[0] for line in lines[1:]] == ["0", "1", "2"]
+    assert {line.partition("\t")[2] for line in lines[1:]} <= {"entailment", "not_entailment"}
+    assert run_grid(with_tests).trained == 0
+    with pytest.raises(TrainError, match=r"CoLA/test\.tsv does not exist, expected the test set of cola"):
+        run_grid(replace(with_tests, data_dir=glue))
 
 
 def test_the_longest_task_comes_first_and_the_table_grows_with_every_cell(request_: Request) -> None:

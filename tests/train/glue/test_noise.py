@@ -55,8 +55,8 @@ def test_the_rate_is_that_of_the_words(kind: str) -> None:
 def test_noise_is_a_function_of_seed_and_row_and_leaves_training_and_labels_alone(glue: Path) -> None:
     data = read_task(TASKS["rte"], glue)
     one, again, other = (noisy(data, "drop", 0.5, seed) for seed in (1, 1, 2))
-    assert one.splits["noisy_validation"].text == again.splits["noisy_validation"].text
-    assert one.splits["noisy_validation"].text != other.splits["noisy_validation"].text
-    assert one.splits.keys() == {"noisy_validation"}
-    assert (one.splits["noisy_validation"].labels == data.splits["validation"].labels).all()
+    assert one.splits["validation"].text == again.splits["validation"].text
+    assert one.splits["validation"].text != other.splits["validation"].text
+    assert one.splits.keys() == {"validation"}
+    assert (one.splits["validation"].labels == data.splits["validation"].labels).all()
     assert one.sha256 != data.sha256
