@@ -100,14 +100,15 @@ def prepare(
             rich_help_panel=RUNNING,
         ),
     ] = 0.001,
+    report: Annotated[
+        bool, typer.Option("--report/--no-report", help="Write report.html.", rich_help_panel=RUNNING)
+    ] = True,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> int:
     """Filter, tokenize and pack OSCAR into a corpus of exact rows that `datasets.load_from_disk` opens too."""
     from durable.errors import with_hint
-    from durable.files import write_text
     from durable.settings import validated
-    from oscar_prep.card import data_card
     from oscar_prep.configuration import DROPPED_CATEGORIES, Configuration
     from oscar_prep.errors import PrepareError
     from oscar_prep.inputs import discover
@@ -156,8 +157,8 @@ def prepare(
     if manifest is None:
         say("stopped: every finished file is kept; the same command again continues")
         return stop.exit_code
-    write_text(out / "README.md", data_card(manifest, command_line(context)))
     summary = summarise(manifest, time.monotonic() - started)
+    _write_pages(out, manifest, command_line(context), inputs, report)
     if as_json:
         print_json(summary)
     else:
@@ -184,6 +185,26 @@ def summarise(manifest: dict[str, Any], seconds: float) -> dict[str, Any]:
         "corpus_hash": manifest["corpus_hash"],
         "seconds": round(seconds, 3),
     }
+
+
+def _write_pages(out: Path, manifest: dict[str, Any], command: str, inputs: list[Path], report: bool) -> None:
+    """README.md, and report.html where the packages that draw it are there."""
+    from importlib.util import find_spec
+
+    from durable.files import write_text
+    from oscar_prep.card import data_card
+
+    write_text(out / "README.md", data_card(manifest, command))
+    if not report:
+        return
+    missing = [name for name in ("jinja2", "matplotlib") if find_spec(name) is None]
+    if missing:
+        say(f"no report.html: {' and '.join(missing)} not installed (pip install 'symbert[report]')")
+        return
+    from report.corpus_page import corpus_page
+    from report.page import page
+
+    write_text(out / "report.html", page(corpus_page(out, inputs[0] if len(inputs) == 1 else None, command)))
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -128,6 +128,14 @@ class Corpus:
             for host, total in ranked
         ]
 
+    def of_fate(self, unit: dict[str, Any], reason: str | None) -> Iterator[dict[str, Any]]:
+        """The documents of a unit that were dropped for a reason, or kept (None), in their order."""
+        documents = self._documents(unit, ["reason", *_FATE])
+        reasons = documents["reason"].cast(pa.string())
+        chosen = pc.is_null(reasons) if reason is None else pc.fill_null(pc.equal(reasons, reason), False)
+        for batch in documents.filter(chosen).to_batches(max_chunksize=64):
+            yield from batch.to_pylist()
+
     def failing(self, document: dict[str, Any]) -> list[Failing]:
         """The rules that a document fails, the first being the reason why it was dropped; none if it was kept."""
         return [self._failing(rule, document) for rule in document["failed"]]

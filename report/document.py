@@ -22,6 +22,8 @@ class Column:
     """Its name for readers."""
     form: Callable[[Value], str] | None = None
     """Turns a value into text; None marks a column of words, aligned left."""
+    is_long: bool = False
+    """A column of whole sentences or addresses: it is given room, and broken anywhere."""
 
     @property
     def numeric(self) -> bool:
@@ -130,6 +132,40 @@ class BarChart:
 
 
 @dataclass(frozen=True)
+class Part:
+    """What a histogram stacks: a count for each bin, in a `style` as in Series."""
+
+    label: str
+    style: str
+    counts: Sequence[int]
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A vertical line, such as a bound of a filter."""
+
+    x: float
+    label: str
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Counts in bins of a logarithmic axis, parts stacked; values beyond the outer edges are in the outer bins."""
+
+    name: str
+    caption: str
+    description: str
+    x_label: str
+    y_label: str
+    edges: Sequence[float]
+    parts: Sequence[Part]
+    thresholds: Sequence[Threshold] = ()
+
+    def __post_init__(self) -> None:
+        assert all(len(part.counts) == len(self.edges) - 1 for part in self.parts), f"{self.name} has ragged parts"
+
+
+@dataclass(frozen=True)
 class Dots:
     """One row of a dot chart: every value, their mean, and the interval around it where there is one."""
 
@@ -151,7 +187,7 @@ class DotChart:
     rows: Sequence[Dots]
 
 
-Chart: TypeAlias = LineChart | BarChart | DotChart
+Chart: TypeAlias = LineChart | BarChart | DotChart | Histogram
 
 
 @dataclass(frozen=True)

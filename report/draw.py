@@ -5,6 +5,7 @@ stays text: it can be searched, read aloud and set in the page's own font.
 """
 
 import io
+import itertools
 import re
 from collections.abc import Sequence
 from html import escape
@@ -15,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from report.document import BarChart, Chart, DotChart, LineChart, Series
+from report.document import BarChart, Chart, DotChart, Histogram, LineChart, Series
 from report.palette import DASHES, GRID, INK, MUTED, SURFACE, colour_of, colours, marker_of
 
 # One panel as wide as a phone: two stand side by side on a desk, and text keeps its size on both.
@@ -98,6 +99,8 @@ def _figure(chart: Chart) -> Figure:
             return _bars(chart)
         case DotChart():
             return _dots(chart)
+        case Histogram():
+            return _histogram(chart)
 
 
 def _lines(chart: LineChart) -> Figure:
@@ -239,6 +242,37 @@ def _dots(chart: DotChart) -> Figure:
     axes.set_xlabel(chart.x_label)
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.grid(axis="x")
+    return figure
+
+
+def _histogram(chart: Histogram) -> Figure:
+    figure, axes = _panel(HEIGHT, left=0.62, right=0.2)
+    widths = [high - low for low, high in itertools.pairwise(chart.edges)]
+    below = [0] * len(widths)
+    for part in chart.parts:
+        axes.bar(
+            chart.edges[:-1], part.counts, widths, bottom=below, align="edge", color=colour_of(part.style).light,
+            edgecolor=SURFACE.light, linewidth=0.4, label=part.label,
+        )  # fmt: skip
+        below = [under + count for under, count in zip(below, part.counts, strict=True)]
+    top = max([*below, 1])
+    for threshold in chart.thresholds:
+        axes.vlines(threshold.x, 0, 1.02 * top, color=INK.light, linewidth=1.1, linestyle=(0, (4, 2)))
+        axes.annotate(
+            threshold.label, (threshold.x, 1.02 * top), (0, 2), textcoords="offset points", ha="center", va="bottom",
+            color=INK.light, fontsize=FONT - 1, annotation_clip=False,
+        )  # fmt: skip
+    axes.set_xscale("log")
+    axes.set_xlim(chart.edges[0], chart.edges[-1])
+    # Room above the highest bar for the names of the thresholds and of the parts.
+    axes.set_ylim(0, top * (1.14 + 0.11 * len(chart.parts)))
+    axes.set_xlabel(chart.x_label)
+    axes.set_title(chart.y_label, loc="left", fontsize=FONT, color=INK.light, pad=8)
+    axes.grid(axis="y")
+    axes.xaxis.set_major_formatter(FuncFormatter(_short))
+    axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.yaxis.set_major_formatter(FuncFormatter(_short))
+    axes.legend(loc="upper right", frameon=False, fontsize=FONT - 1, labelcolor=INK.light, borderaxespad=0.0)
     return figure
 
 
