@@ -68,10 +68,12 @@ def compile_categories(
         raise BlocklistError(f"the lists of {', '.join(lists) or 'no category'} hold no entry")
     sorted_hashes, set_numbers, sets = _in_sets(np.concatenate(hashes), np.concatenate(numbers), len(categories))
     width = max(8 * len(sorted_hashes) - 1, 7).bit_length()
+    names = [category.name for category in categories]
     header = {
+        "sha256": _identity([names, sets], sorted_hashes, set_numbers),
         "entries": len(sorted_hashes),
         "filter_width": width,
-        "categories": [category.name for category in categories],
+        "categories": names,
         "sets": sets,
         "aliases": dict(sorted(aliases.items())),
         "lists": lists,
@@ -82,8 +84,8 @@ def compile_categories(
     return _assembled(header, sorted_hashes, set_numbers, filter_of(sorted_hashes, width))
 
 
-def checked(content: memoryview, where: str) -> tuple[dict[str, Any], int, str]:
-    """An index's header, where its hashes begin, and its sha256.
+def checked(content: memoryview, where: str) -> tuple[dict[str, Any], int]:
+    """An index's header, and where its hashes begin.
 
     Raises BlocklistError if `content` is no index, one of another format, or not as it was written.
     """
@@ -95,13 +97,12 @@ def checked(content: memoryview, where: str) -> tuple[dict[str, Any], int, str]:
             BlocklistError(f"{where} is a blocklist index of format {version}, expected format {FORMAT}"),
             f"symbert blocklists compile FOLDER --out {where}",
         )
-    digest = hashlib.sha256(content[:-CHECKSUM_BYTES])
-    if content[-CHECKSUM_BYTES:] != digest.digest():
+    if content[-CHECKSUM_BYTES:] != hashlib.sha256(content[:-CHECKSUM_BYTES]).digest():
         raise with_hint(
             BlocklistError(f"{where} is damaged: its checksum does not match"),
             f"symbert blocklists compile FOLDER --out {where}",
         )
-    return json.loads(bytes(content[PREFIX.size : PREFIX.size + length])), PREFIX.size + length, digest.hexdigest()
+    return json.loads(bytes(content[PREFIX.size : PREFIX.size + length])), PREFIX.size + length
 
 
 def filter_of(hashes: Hashes, width: int) -> npt.NDArray[np.uint8]:
@@ -160,9 +161,21 @@ def _in_sets(
     return hashes[first], set_numbers.reshape(-1).astype(np.uint16), sets
 
 
+def _identity(names: Any, *sections: npt.NDArray[Any]) -> str:
+    """The sha256 of what decides: not of when and where the lists were fetched, nor of how they were spelled."""
+    digest = hashlib.sha256(json.dumps(names).encode())
+    for section in sections:
+        digest.update(_little_endian(section))
+    return digest.hexdigest()
+
+
+def _little_endian(section: npt.NDArray[Any]) -> bytes:
+    return section.astype(section.dtype.newbyteorder("<")).tobytes()
+
+
 def _assembled(header: Mapping[str, Any], *sections: npt.NDArray[Any]) -> bytes:
     text = json.dumps(header, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
     text += b" " * (-(PREFIX.size + len(text)) % ALIGNMENT)
-    body = b"".join(section.astype(section.dtype.newbyteorder("<")).tobytes() for section in sections)
+    body = b"".join(map(_little_endian, sections))
     content = PREFIX.pack(MAGIC, FORMAT, len(text)) + text + body
     return content + hashlib.sha256(content).digest()

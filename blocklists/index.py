@@ -50,10 +50,11 @@ class Index:
     """The compiled lists; immutable, and pickled as nothing: every process opens the file for itself."""
 
     def __init__(self, content: memoryview, where: str) -> None:
-        header, start, self.sha256 = checked(content, where)
-        # Two indexes with the same hash judge alike.
+        header, start = checked(content, where)
         self.where = where
         self.header = header
+        self.sha256: str = header["sha256"]
+        """Of the entries and their categories: two indexes with the same hash judge alike."""
         self.categories: tuple[str, ...] = tuple(header["categories"])
         self.aliases: dict[str, str] = header["aliases"]
         count, width = header["entries"], header["filter_width"]

@@ -26,7 +26,7 @@ class Blocklists:
         self._index = index
         self._wanted = set(index.resolved(categories))
         self.sha256 = index.sha256
-        """Of everything in the index: two with the same hash judge alike."""
+        """Of the entries and their categories: two with the same hash judge alike."""
 
     @classmethod
     def load(cls, path: Path, categories: Collection[str]) -> Self:

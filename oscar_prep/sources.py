@@ -24,6 +24,8 @@ class Sources:
 
     def check(self, configuration: Configuration) -> None:
         """Raises PrepareError if a setting lacks the file that it needs, or a file would be used for nothing."""
+        if self.blocklists is not None and not configuration.drop_categories:
+            raise PrepareError(f"--blocklists {self.blocklists} would judge nothing: no category is to be dropped")
         scores = configuration.missing_harmful_pp == "score"
         if scores and self.kenlm is None:
             raise with_hint(PrepareError("--missing-harmful-pp score needs a KenLM model"), "--kenlm en.arpa")

@@ -256,6 +256,14 @@ def test_equal_lists_make_equal_bytes_whatever_the_order_of_lines(tmp_path: Path
     assert compile_folder(first) == compile_folder(second)
 
 
+def test_the_hash_of_an_index_tells_what_it_judges_not_how_its_lists_were_written(tmp_path: Path) -> None:
+    plain = write(tmp_path / "a", {"adult/domains": b"one.example\ntwo.example\n"})
+    odd = write(tmp_path / "b", {"adult/domains": b"# of today\r\n.TWO.example\none.example.\none.example\n"})
+    other = write(tmp_path / "c", {"malware/domains": b"one.example\ntwo.example\n"})
+    assert Index.of_folder(plain).sha256 == Index.of_folder(odd).sha256 != Index.of_folder(other).sha256
+    assert compile_folder(plain) != compile_folder(odd)
+
+
 def test_more_than_64_categories_are_told_apart() -> None:
     index = index_of(*[Category(f"c{n:03}", [f"h{n}.example", "all.example"]) for n in range(130)])
     (match,) = index.matches("https://h129.example/") or []

@@ -121,6 +121,7 @@ def test_the_language_rule_keeps_one_language_from_its_least_probability_on() ->
 @pytest.mark.parametrize(
     ("settings", "files", "message"),
     [
+        ({"drop_categories": ()}, {"blocklists": "ut1"}, "would judge nothing"),
         ({"missing_harmful_pp": "score"}, {}, "needs a KenLM model"),
         ({}, {"kenlm": "a"}, "would score nothing"),
         ({"rescore": True}, {}, "nothing to judge by"),
