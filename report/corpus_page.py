@@ -144,7 +144,9 @@ def _distribution_section(manifest: dict[str, Any], statistics: Statistics) -> S
         "this rule. Low values read like the harmful pages that the model "
         "was trained on; very high ones are hardly text."
     )
-    return Section("distributions", "Scores and lengths", [Paragraph(told), Charts([scores, lengths])])
+    return Section(
+        "distributions", "Scores and lengths", [Paragraph(told), Charts([scores, lengths] if scored else [lengths])]
+    )
 
 
 def _parts(counts: np.ndarray) -> list[Part]:

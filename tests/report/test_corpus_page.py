@@ -91,6 +91,14 @@ def test_the_thresholds_stand_in_the_histogram(report: Report) -> None:
     assert [threshold.x for threshold in histogram(report, "harmful-pp").thresholds] == [5.0, 100_000.0]
 
 
+def test_a_corpus_without_scores_has_no_histogram_of_them(corpus: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(json.dumps({"content": HOSTILE * 9}) + "\n")
+    fixed = ["--tokenizer", str(corpus.parent / "tokenizer"), "--workers", "1", "--quiet", "--no-report"]
+    command = ["prepare", str(tmp_path / "a.jsonl"), "--out", str(tmp_path / "c"), "--missing-harmful-pp", "keep"]
+    assert run([*command, *fixed, "--sequence-length", "16", "--validation-samples", "0"]) == 0
+    assert "harmful-pp" not in [chart.name for chart in corpus_page(tmp_path / "c").charts()]
+
+
 def test_documents_of_each_fate_are_shown_with_their_text(report: Report) -> None:
     rows = table(report, "documents").rows
     fates = [str(row[0]).partition(":")[0] for row in rows]
