@@ -36,10 +36,11 @@ Write = Callable[[Path, list[Any]], Path]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
+    """Every file but those for readers, which quote the command with its --out."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_file() and path.name != ".symbert.lock"
+        if path.is_file() and path.name not in {".symbert.lock", "README.md", "report.html"}
     }
 
 
