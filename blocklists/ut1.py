@@ -156,6 +156,8 @@ def _host_entry(entry: str, oddities: Counter[str]) -> str:
     if _is_ip(entry):
         oddities["IP address"] += 1
         return f"[{entry}]" if ":" in entry else entry
+    if "xn--" in entry or not entry.isascii():
+        oddities["internationalized name"] += 1
     if "/" in entry.removeprefix("http://").removeprefix("https://").rstrip("/"):
         # Taken for its host, a line such as `docs.google.com/a` would block the whole of it.
         oddities["refused: path in a list of hosts"] += 1

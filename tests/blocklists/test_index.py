@@ -201,6 +201,7 @@ def test_the_oddities_of_ut1_lists_are_understood_and_counted(tmp_path: Path) ->
             "IP address": 2,
             "carriage return": 1,
             "comment": 1,
+            "internationalized name": 1,
             "leading dot": 2,
             "line of a hosts file": 1,
             "refused: no host": 1,

@@ -202,8 +202,9 @@ def shared_records(shared: Path) -> list[dict[str, Any]]:
 
 @pytest.mark.shared
 @pytest.mark.slow
+@pytest.mark.parametrize("compiled", [False, True])
 def test_the_lists_drop_exactly_what_the_annotated_shards_drop(
-    shared: Path, corpus: Callable[..., dict[str, Any]], tmp_path: Path
+    shared: Path, corpus: Callable[..., dict[str, Any]], tmp_path: Path, compiled: bool
 ) -> None:
     records = shared_records(shared)
     unwanted = set(Configuration().drop_categories)
@@ -214,8 +215,9 @@ def test_the_lists_drop_exactly_what_the_annotated_shards_drop(
         del record["metadata"]["categories"]
         del record["metadata"]["sentence_identifications"]
         record["content"] = record["content"][:200]
-    compile_to(shared / "ut1", tmp_path / "index")
-    manifest = corpus(records, Sources(tmp_path / "index"))
+    if compiled:
+        compile_to(shared / "ut1", tmp_path / "index")
+    manifest = corpus(records, Sources(tmp_path / "index" if compiled else shared / "ut1"))
     assert manifest["ledger"]["documents"] == 11_059
     assert manifest["ledger"]["dropped"]["blocklist"] == len(expected) == 462
     rows = pq.read_table(tmp_path / "corpus" / "documents", columns=["line", "reason"])
