@@ -9,7 +9,7 @@ EXTRAS := dev,prepare,ray,report,onnx
 # One thread for torch and Arrow keeps tests repeatable and lets them share a small machine.
 TEST_ENVIRONMENT := HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1
 
-.PHONY: setup demo test test-all check format lint types clean
+.PHONY: setup demo test test-slow test-browser test-all docs reference check format lint types clean
 
 setup: $(STAMP)
 
@@ -27,12 +27,25 @@ demo: $(STAMP)
 	$(BIN)/symbert demo --out demo
 
 test: $(STAMP)
-	$(TEST_ENVIRONMENT) $(BIN)/python -m pytest -m 'not slow and not gpu' $(PYTEST_ARGUMENTS)
+	$(TEST_ENVIRONMENT) $(BIN)/python -m pytest -m 'not slow and not gpu and not browser' $(PYTEST_ARGUMENTS)
 
 test-slow: $(STAMP)
-	$(TEST_ENVIRONMENT) $(BIN)/python -m pytest -m 'slow and not gpu' $(PYTEST_ARGUMENTS)
+	$(TEST_ENVIRONMENT) $(BIN)/python -m pytest -m 'slow and not gpu and not browser' $(PYTEST_ARGUMENTS)
+
+# Debian: apt-get install chromium chromium-driver. Where they are absent the tests are skipped.
+test-browser: $(STAMP)
+	$(BIN)/python -m pip install --quiet --editable '.[browser]' -c constraints.txt
+	$(TEST_ENVIRONMENT) $(BIN)/python -m pytest -m browser $(PYTEST_ARGUMENTS)
 
 test-all: test test-slow
+
+# A warning fails the build.
+docs: $(STAMP)
+	$(BIN)/python -m pip install --quiet --editable '.[docs]' -c constraints.txt
+	$(BIN)/sphinx-build -W --keep-going --quiet -b html docs build/docs
+
+reference: $(STAMP)
+	$(BIN)/python docs/generate_reference.py
 
 check: lint types test
 

@@ -9,9 +9,7 @@ from cli.console import say
 
 
 def report(
-    runs: Annotated[
-        list[Path] | None, typer.Argument(metavar="[RUN...]", help="Run folders of `symbert pretrain`.")
-    ] = None,
+    runs: Annotated[list[Path] | None, typer.Argument(metavar="RUN", help="Run folders of `symbert pretrain`.")] = None,
     out: Annotated[
         Path, typer.Option(help="The file to write; with --format csv or latex a folder, one file a table.")
     ] = Path("report.html"),
