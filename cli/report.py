@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli.console import say
+from cli.console import AsJson, Quiet, print_json, say
 
 
 def report(
@@ -26,10 +26,12 @@ def report(
     figures: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write every chart there too, as SVG and PDF.")
     ] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Put runs, corpus and GLUE scores on one self-contained page, with the commands that repeat each number.
 
-    It reads folders and changes none of them; its paths are printed on stdout.
+    It reads folders and changes none of them; what it wrote is printed on stdout.
     """
     from report.build import Inputs, build_report
     from report.write import chosen_format, write_report
@@ -40,6 +42,11 @@ def report(
     for option, path in folders.items():
         words += [option, str(path)] if path is not None else []
     made = build_report(Inputs(tuple(runs or ()), corpus, glue, published, [*words, "--format", kind]))
-    for path in write_report(made, out, kind, figures):
-        print(path)
-    say(f"{len(made.sections)} sections, {len(made.tables())} tables, {len(made.charts())} charts")
+    written = [str(path) for path in write_report(made, out, kind, figures)]
+    counts = {"sections": len(made.sections), "tables": len(made.tables()), "charts": len(made.charts())}
+    if as_json:
+        print_json({"written": written, **counts})
+        return
+    print("\n".join(written))
+    if not quiet:
+        say(", ".join(f"{count} {name}" for name, count in counts.items()))

@@ -161,6 +161,20 @@ def test_every_format_holds_the_same_tables(study: Study, built: Report, tmp_pat
     assert "original" in latex
 
 
+def test_what_was_written_is_printed(study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = study.arguments(tmp_path / "page.md", "--figures", tmp_path / "figures")
+    assert run(arguments) == 0
+    assert capsys.readouterr().out == f"{tmp_path}/page.md\n{tmp_path}/figures\n"
+    assert run([*arguments, "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == {
+        "written": [f"{tmp_path}/page.md", f"{tmp_path}/figures"],
+        "sections": 7,
+        "tables": 10,
+        "charts": 4,
+    }
+
+
 def test_an_unknown_format_and_a_folder_of_other_things_are_refused(
     study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
