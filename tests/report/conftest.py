@@ -87,6 +87,7 @@ def _run(folder: Path, corpus: Path, name: str, operator: str, seed: int, init: 
         "model.pairwise_init": init,
         "training.seed": seed,
         "evaluation.every": 2,
+        "checkpoint.keep": "all",
     }
     assignments = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
     out = folder / "runs" / name
