@@ -129,6 +129,9 @@ def attention(
         )
     else:
         scale = query_BHLK.size(-1) ** -0.5 if scaling is None else scaling
+        if torch.is_autocast_enabled("cpu"):  # which casts for sdpa by itself, but not within our own backward pass
+            dtype = torch.get_autocast_dtype("cpu")
+            query_BHLK, key_BHMK, value_BHMK = query_BHLK.to(dtype), key_BHMK.to(dtype), value_BHMK.to(dtype)
         context_BHLK = _Attention.apply(query_BHLK * scale, key_BHMK, value_BHMK, dropout)
     return context_BHLK.transpose(1, 2), None
 

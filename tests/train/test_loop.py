@@ -165,6 +165,13 @@ def test_a_gradient_that_is_not_finite_leaves_the_weights_alone_from_then_on(cor
     assert all(torch.equal(weight, before[name]) for name, weight in trainer.model.state_dict().items())
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_every_operator_trains_with_dropout_in_every_precision(corpus: Corpus, operator: str, precision: str) -> None:
+    found = losses(corpus, tiny_recipe(operator, training__precision=f'"{precision}"'), 3)
+    assert found == pytest.approx(losses(corpus, tiny_recipe(operator), 3), rel=0.03)
+
+
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_lower_precision_trains_close_to_fp32(corpus: Corpus, precision: str) -> None:
     lower = losses(corpus, tiny_recipe(training__precision=f'"{precision}"', **NO_DROPOUT))
