@@ -222,6 +222,21 @@ print(type(model).__name__, len(tokenizer))
     assert shown.stdout.split()[:2] == ["SymbertForMaskedLM", "101"]
 
 
+@pytest.mark.slow
+def test_a_run_needs_none_of_the_libraries_of_the_other_stages(corpus: Path, tmp_path: Path) -> None:
+    script = """
+import sys
+for name in ("datasets", "fasttext", "kenlm", "ray", "can_ada", "scipy", "sklearn", "pandas"):
+    sys.modules[name] = None
+from cli.main import run
+sys.exit(run(sys.argv[1:]))
+"""
+    settings = [word for text in tiny_assignments() for word in ("--set", text)]
+    command = ["pretrain", "--data", str(corpus), "--out", str(tmp_path), "--device", "cpu", *settings]
+    shown = subprocess.run([sys.executable, "-c", script, *command], cwd=ROOT, capture_output=True, text=True)
+    assert shown.returncode == 0, shown.stderr
+
+
 def test_a_finished_run_is_left_as_it_is(corpus: Path, whole: Path) -> None:
     before = facts(whole)
     outcome = pretrain(corpus, whole, exact_recipe(), device="cpu")
