@@ -112,14 +112,15 @@ def test_a_signal_saves_at_the_end_of_the_step(
 
 
 # Before anything was saved; after rows beyond the newest checkpoint; in the middle of saving step 12; right after it.
-KILLS = [
-    pytest.param("pretrain.step:4:kill", marks=pytest.mark.slow),
-    pytest.param("pretrain.step:9:kill", marks=pytest.mark.slow),
+KILLS = (
+    "pretrain.step:4:kill",
+    "pretrain.step:9:kill",
     "checkpoint.before-rename:2:kill",
-    pytest.param("checkpoint.after-rename:2:kill", marks=pytest.mark.slow),
-]
+    "checkpoint.after-rename:2:kill",
+)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("failpoint", KILLS)
 def test_killing_and_going_on_is_the_same_as_never_stopping(
     corpus: Path, tmp_path: Path, whole: Path, failpoint: str
@@ -138,6 +139,18 @@ def test_killing_and_going_on_is_the_same_as_never_stopping(
     assert pretrain(corpus, tmp_path, exact_recipe(), device="cpu").finished
     assert_same(tmp_path, whole)
     assert not list(tmp_path.rglob(".*partial*"))
+
+
+def test_a_full_disk_while_saving_and_going_on_is_the_same_as_never_stopping(
+    corpus: Path, tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SYMBERT_FAILPOINT", "checkpoint.before-rename:2:full")
+    with pytest.raises(OSError, match="No space left"):
+        pretrain(corpus, tmp_path, exact_recipe(), device="cpu")
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000006"]
+    monkeypatch.delenv("SYMBERT_FAILPOINT")
+    pretrain(corpus, tmp_path, exact_recipe(), device="cpu")
+    assert_same(tmp_path, whole)
 
 
 def test_time_that_is_up_saves_and_stops(corpus: Path, tmp_path: Path, whole: Path) -> None:
