@@ -26,6 +26,10 @@ def glue(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change the protocol, as in learning_rate=2e-5."),
     ] = None,
+    learning_rates: Annotated[
+        str | None,
+        typer.Option("--learning-rates", metavar="A,B,C", help="A grid under each; the table takes every task's best."),
+    ] = None,
     which: Annotated[
         str, typer.Option("--checkpoints", help="Of a run folder: last, all, or log (each 1/√2 of the next).")
     ] = "last",
@@ -56,9 +60,11 @@ def glue(
     Finished cells are never trained again. Exit code 75: stopped by a signal, run the same command again.
     """
     chosen_seeds = _seeds(seeds)
+    rates = _rates(learning_rates)
     from durable.signals import EXIT_DONE, EXIT_REFUSED, StopRequest
     from train.glue.grid import Request, run_grid
     from train.glue.protocol import resolve_protocol
+    from train.glue.search import run_search
     from train.glue.table import as_document, as_markdown
     from train.glue.tasks import chosen_average, chosen_tasks
 
@@ -78,7 +84,10 @@ def glue(
         workers=workers,
     )
     with StopRequest() as stop, progress("glue", "steps", quiet=quiet) as show:
-        outcome = run_grid(request, progress=show, notice=say, stop=stop)
+        if rates:
+            outcome = run_search(request, rates, progress=show, notice=say, stop=stop)
+        else:
+            outcome = run_grid(request, progress=show, notice=say, stop=stop)
     if as_json:
         counts = {"trained": outcome.trained, "found": outcome.found, "left": outcome.left}
         print_json({**counts, "failed": outcome.failed, **as_document(outcome.table)})
@@ -104,3 +113,13 @@ def _seeds(text: str) -> list[int]:
     if int(text) < 1:
         raise typer.BadParameter(f"{text}, expected at least one seed", param_hint="--seeds")
     return list(range(1, int(text) + 1))
+
+
+def _rates(text: str | None) -> list[float]:
+    try:
+        rates = [float(part) for part in text.split(",")] if text is not None else []
+    except ValueError:
+        rates = [0.0]
+    if not all(0 < rate < 1 for rate in rates):
+        raise typer.BadParameter(f"{text} is not a list such as 1e-5,2e-5", param_hint="--learning-rates")
+    return sorted(set(rates))

@@ -42,6 +42,8 @@ class Table:
     protocol: Mapping[str, Any]
     average: str = "nine"
     """Which of AVERAGES the GLUE score is."""
+    remarks: Sequence[str] = ()
+    """Further notes."""
 
     @property
     def numbers(self) -> tuple[str, ...]:
@@ -72,7 +74,7 @@ class Table:
                 over = f"seeds {_listed(average.seeds)}" if average else "no seed"
                 notes.append(f"{row.name}: seeds differ ({uneven}); the average is over {over}")
         notes += [note for row in self.rows for note in _about_degenerate(row)]
-        return notes + curve_notes(self.curves())
+        return [*notes, *curve_notes(self.curves()), *self.remarks]
 
     def curves(self) -> list[RunCurve]:
         """The score over pre-training of every run of which more than one checkpoint has one."""
@@ -131,15 +133,20 @@ def _about_degenerate(row: Row) -> list[str]:
 
 
 def write_table(out: Path, cells: Iterable[Mapping[str, Any]], grid: Mapping[str, Any], average: str = "nine") -> Table:
-    """Write table.md, table.tex, table.csv and table.json into a GLUE folder, and curve.csv where a run has a curve."""
+    """Write the table of a GLUE folder's cells into it."""
     table = table_of(cells, grid, average)
+    write_files(out, table)
+    return table
+
+
+def write_files(out: Path, table: Table) -> None:
+    """Write table.md, table.tex, table.csv and table.json, and curve.csv where a run has a curve."""
     write_text(out / "table.md", as_markdown(table))
     write_text(out / "table.tex", as_latex(table))
     write_text(out / "table.csv", as_csv(table))
+    write_text(out / "table.json", json.dumps(as_document(table), indent=2, ensure_ascii=False) + "\n")
     if table.curves():
         write_text(out / "curve.csv", curves_as_csv(table.curves()))
-    write_text(out / "table.json", json.dumps(as_document(table), indent=2, ensure_ascii=False) + "\n")
-    return table
 
 
 def as_markdown(table: Table) -> str:
