@@ -1,5 +1,7 @@
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -240,3 +242,20 @@ def test_a_damaged_cell_is_an_error_that_names_it(request_: Request) -> None:
 def test_a_wrong_protocol_setting_is_an_error(assignment: str, message: str) -> None:
     with pytest.raises(DurableError, match=message):
         resolve_protocol([assignment])
+
+
+def test_the_grid_runs_where_datasets_is_missing(glue: Path, checkpoint: CheckpointFactory, tmp_path: Path) -> None:
+    script = (
+        "import sys\n"
+        "sys.modules['datasets'] = None  # importing it fails\n"
+        "from cli.main import run\n"
+        "arguments = ['glue', sys.argv[1], '--out', sys.argv[2], '--tasks', 'cola', '--seeds', '1', '--quiet']\n"
+        "arguments += ['--set', 'epochs=1', '--workers', '1', '--device', 'cpu']\n"
+        "assert run([*arguments, '--data-dir', sys.argv[3]]) == 0\n"
+        "assert run(arguments) == 1\n"
+    )
+    command = [sys.executable, "-c", script, str(checkpoint()), str(tmp_path / "out"), str(glue)]
+    found = subprocess.run(command, cwd=Path(__file__).parents[3], capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    assert "error: reading nyu-mll/glue from the hub needs the package `datasets`" in found.stderr
+    assert "hint: pip install datasets, or give the official TSV files by --data-dir" in found.stderr
