@@ -1,6 +1,7 @@
 """`symbert demo`: the whole way, from an OSCAR-shaped corpus to a GLUE table, without a download."""
 
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,7 +37,7 @@ def demo(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> int:
-    """Make a corpus from Python's own documentation, pre-train two operators on it, fine-tune and score them."""
+    """Make a corpus from Python's own documentation, pre-train two operators on it, fine-tune, score and report."""
     summary = run_demo(out, Scale(), Chain(quiet=quiet), quiet=quiet)
     if as_json:
         print_json(summary)
@@ -69,6 +70,7 @@ def run_demo(out: Path, scale: Scale, chain: Chain, *, quiet: bool) -> dict[str,
         "unigram_loss": _unigram_loss(corpus),
         "losses": dict(zip(OPERATORS, losses, strict=True)),
         "glue": scores,
+        "report": _report(out, corpus, list(runs.values()), chain),
         "next": _next_commands(out, corpus, tokenizer, scale),
     }
 
@@ -99,6 +101,16 @@ def _glue_options(out: Path, scale: Scale) -> list[str]:
     settings = [word for setting in protocol for word in ("--set", setting)]
     options = ["--data-dir", str(out / "glue"), "--tasks", "cola,rte", "--seeds", str(scale.seeds), *settings]
     return [*options, "--device", "cpu", "--out", str(out / "scores")]
+
+
+def _report(out: Path, corpus: Path, runs: list[Path], chain: Chain) -> str | None:
+    """Everything on one page; None, and a word about it, where the libraries that draw it are not installed."""
+    if not all(find_spec(library) for library in ("jinja2", "matplotlib")):
+        say("no report page: pip install 'symbert[report]' for it")
+        return None
+    page = str(out / "report.html")
+    chain.run("report", *map(str, runs), "--corpus", str(corpus), "--glue", str(out / "scores"), "--out", page)
+    return page
 
 
 def _make_inputs(out: Path, scale: Scale, *, quiet: bool) -> dict[str, Any]:

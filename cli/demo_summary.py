@@ -9,8 +9,9 @@ from cli.demo_corpus import BLOCKED_HOST, BLOCKED_PAGE
 
 def as_text(out: Path, summary: dict[str, Any]) -> str:
     """The whole summary, in sections."""
-    sections = (_funnel(summary), _losses(summary), _scores(summary), _places(out), _next(summary["next"]))
-    return "\n\n".join("\n".join(section) for section in sections)
+    found = (_funnel(summary), _losses(summary), _scores(summary))
+    sections = (*found, _places(out), _next(summary["next"]), _page(summary["report"]))
+    return "\n\n".join("\n".join(section) for section in sections if section)
 
 
 def _funnel(summary: dict[str, Any]) -> list[str]:
@@ -74,6 +75,10 @@ def _places(out: Path) -> list[str]:
 
 def _next(commands: Sequence[str]) -> list[str]:
     return ["Type next", *(f"  {command}" for command in commands)]
+
+
+def _page(report: str | None) -> list[str]:
+    return [] if report is None else ["All of it on one page", f"  {Path(report).resolve().as_uri()}"]
 
 
 def _rows(task: dict[str, Any]) -> str:

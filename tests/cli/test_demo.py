@@ -54,6 +54,8 @@ def test_the_chain_leads_from_shards_to_a_table(made: tuple[Path, dict[str, Any]
     assert {name: run["step"] for name, run in summary["losses"].items()} == {"original": 6, "pairwise": 6}
     assert [model["operator"] for model in summary["glue"]["models"]] == ["original", "pairwise"]
     assert (out / "scores" / "table.md").is_file()
+    assert summary["report"] == str(out / "report.html")
+    assert f"{funnel['kept']:,} of {funnel['documents']:,} documents" in (out / "report.html").read_text("utf-8")
     assert 4 < summary["unigram_loss"] < 6.4
 
 
@@ -67,6 +69,7 @@ def test_the_summary_shows_funnel_losses_scores_and_what_to_type_next(made: tupl
         assert f"{run_['last_evaluation_loss']:.2f}" in text
     assert "one answer always" in text
     assert f"symbert verify {out / 'corpus'}" in text
+    assert text.splitlines()[-1].strip() == (out / "report.html").as_uri()
     assert all(len(line) <= 120 for line in text.splitlines() if "symbert" not in line)
 
 
