@@ -45,7 +45,7 @@ def build_report(inputs: Inputs) -> Report:
     own = found.models if found else []
     theirs = published_models(published) if published else []
     sections = [
-        corpus_section(manifest) if manifest else None,
+        corpus_section(manifest, runs) if manifest else None,
         convergence_section(compared) if compared else None,
         glue_section(own, theirs) if own or theirs else None,
         checkpoints_section(own, published),

@@ -1,12 +1,13 @@
 """The corpus section: what came in, what each rule dropped, what was packed, and that the sums close."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from oscar_prep.manifest import read_manifest
 from report.document import Bar, BarChart, Block, Charts, Column, Paragraph, Section, Table, Value, count, percent
 from report.errors import ReportError
+from report.runs import Run
 
 SHARE = percent(1)
 
@@ -24,8 +25,8 @@ def read_corpus(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def corpus_section(manifest: Mapping[str, Any]) -> Section:
-    """The funnel and the ledger."""
+def corpus_section(manifest: Mapping[str, Any], runs: Sequence[Run] = ()) -> Section:
+    """The funnel and the ledger, and which of the runs were trained on another corpus."""
     ledger = manifest["ledger"]
     documents, kept = ledger["documents"], ledger["kept"]
     blocks: list[Block] = [
@@ -43,6 +44,9 @@ def corpus_section(manifest: Mapping[str, Any]) -> Section:
             "give the same hash, whatever the number of workers."
         ),
     ]
+    strangers = [run.name for run in runs if run.corpus != manifest["corpus_hash"]]
+    if strangers:
+        blocks.insert(0, Paragraph(f"Not trained on this corpus, but on another: {', '.join(strangers)}."))
     return Section("corpus", "Corpus", blocks)
 
 
@@ -54,7 +58,7 @@ def _funnel(ledger: Mapping[str, Any]) -> BarChart:
     for reason, dropped in _dropped(ledger).items():
         left -= dropped
         if dropped or reason != "invalid":
-            bars.append(Bar(_spoken(reason), dropped, f"−{dropped:,}", "dropped", start=left))
+            bars.append(Bar(_spoken(reason), dropped, f"−{dropped:,}" if dropped else "0", "dropped", start=left))
     bars.append(Bar("kept", ledger["kept"], f"{ledger['kept']:,}", "kept"))
     told = ", ".join(f"{dropped:,} by {_spoken(reason)}" for reason, dropped in _dropped(ledger).items())
     description = (

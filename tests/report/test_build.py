@@ -7,7 +7,7 @@ import pytest
 
 from cli.main import run
 from report.build import Inputs, build_report
-from report.document import Commands, Definitions, Report, Table
+from report.document import Commands, Definitions, Paragraph, Report, Table
 from tests.report.conftest import Study
 from train.metrics import read_metrics
 
@@ -45,6 +45,15 @@ def test_a_ledger_that_does_not_close_is_said_to(study: Study, tmp_path: Path) -
     manifest["ledger"]["kept"] -= 1
     (tmp_path / "manifest.json").write_text(json.dumps(manifest), "utf-8")
     assert "does NOT close" in table(build_report(Inputs(corpus=tmp_path)), "corpus").notes[0]
+
+
+def test_runs_of_another_corpus_than_the_one_shown_are_named(study: Study, tmp_path: Path) -> None:
+    manifest = json.loads((study.corpus / "manifest.json").read_text("utf-8"))
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest | {"corpus_hash": "0" * 64}), "utf-8")
+    first = build_report(Inputs(study.runs[:1], tmp_path)).sections[0].blocks[0]
+    assert first == Paragraph("Not trained on this corpus, but on another: original-1.")
+    own = build_report(Inputs(study.runs[:1], study.corpus)).sections[0].blocks
+    assert not any("another" in block.text for block in own if isinstance(block, Paragraph))
 
 
 def test_runs_that_differ_in_their_seed_alone_are_one_curve(study: Study, built: Report) -> None:
