@@ -7,7 +7,7 @@ import pytest
 from cli.demo_documentation import VERSION, Text, paragraphs_of, standard_library, url_of
 
 DOCUMENTATION = """Parse arguments :class:`~argparse.Namespace` into an object, and return
-    that object together with whatever was left over.
+    that object with whatever was left over.
 
     >>> parse("the quick brown fox jumps over the lazy dog and then it sleeps.")
     'an example'
