@@ -20,11 +20,11 @@ class Scale:
 
     texts: int | None = None
     vocabulary_size: int = 2_048
-    validation_samples: int = 150
+    validation_samples: int = 300
     validation_share: float = 0.1
     max_steps: int | None = None
     """None: as the recipe says."""
-    train_sentences: int = 600
+    train_sentences: int = 800
     dev_sentences: int = 200
     epochs: int = 3
     seeds: int = 2
@@ -80,7 +80,7 @@ def _prepare_options(out: Path, scale: Scale) -> list[str]:
 
     samples, share = str(scale.validation_samples), str(scale.validation_share)
     return [
-        "--sequence-length", "64", "--validation-samples", samples, "--validation-share", share,
+        "--sequence-length", "32", "--validation-samples", samples, "--validation-share", share,
         "--blocklists", str(out / "blocklists"), "--drop-categories", CATEGORY, "--missing-harmful-pp", "keep",
     ]  # fmt: skip
 
@@ -97,7 +97,7 @@ def _pretrain_options(corpus: Path, tokenizer: Path, scale: Scale) -> list[str]:
 
 
 def _glue_options(out: Path, scale: Scale) -> list[str]:
-    protocol = [f"epochs={scale.epochs}", "learning_rate=1e-3", "max_length=64"]
+    protocol = [f"epochs={scale.epochs}", "learning_rate=3e-4", "max_length=64"]
     settings = [word for setting in protocol for word in ("--set", setting)]
     options = ["--data-dir", str(out / "glue"), "--tasks", "cola,rte", "--seeds", str(scale.seeds), *settings]
     return [*options, "--device", "cpu", "--out", str(out / "scores")]

@@ -26,7 +26,7 @@ def _funnel(summary: dict[str, Any]) -> list[str]:
         ("  quality_warnings", -dropped["quality_warnings"], "by OSCAR's rules, most for having fewer than 5 lines"),
         ("kept", funnel["kept"], ""),
         ("tokens", funnel["tokens"], f"corpus {funnel['corpus_hash'][:12]}"),
-        ("samples", samples["train"], f"to train on, {samples['validation']} for validation, of 64 tokens each"),
+        ("samples", samples["train"], f"to train on, {samples['validation']} for validation, of 32 tokens each"),
     ]
     return [
         "Corpus",
@@ -57,7 +57,7 @@ def _scores(summary: dict[str, Any]) -> list[str]:
     return [
         f"Tiny tasks in GLUE's layout, in percent, mean (standard deviation) of {seeds} seeds",
         *_table(("model", "CoLA", "RTE"), [*models, majority]),
-        f"  CoLA: is a sentence in order, or are two of its words swapped? Matthews, {_rows(tasks['CoLA'])}",
+        f"  CoLA: is a sentence in order, or is its first word swapped with another? Matthews, {_rows(tasks['CoLA'])}",
         f"  RTE: are two sentences of one text? accuracy, {_rows(tasks['RTE'])}",
         "  Models this small and this young need not beat the last line; GLUE itself asks for the real thing.",
     ]

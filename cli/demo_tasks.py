@@ -1,8 +1,9 @@
 """Two tiny tasks in the official GLUE layout, made of prose: is a sentence in order; are two sentences of one text.
 
-Both are balanced, so that giving the same answer always scores 50 % (Matthews 0), and every sentence stands on both
-sides of its task, so that no single sentence gives the answer away. The sentences of dev come from texts that neither
-train nor the corpus holds.
+Both are balanced, so that giving the same answer always scores 50 % (Matthews 0). In RTE's every second sentence
+stands in as many pairs of one text as of two, so that no sentence gives its row's answer away; in CoLA's every
+sentence stands as it is and with its first word swapped with another. The sentences of dev come from texts that
+neither train nor the corpus holds.
 """
 
 import random
@@ -16,7 +17,7 @@ from cli.demo_documentation import Text
 from durable.files import whole_folder
 
 DEV_EVERY = 8  # of the texts
-MIN_WORDS, MAX_WORDS = 6, 24
+MIN_WORDS, MAX_WORDS = 6, 14
 PAIRS_OF_A_TEXT = 12
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
 ABBREVIATED = re.compile(r"\b(e\.g|i\.e|etc|vs|cf)\.$")
@@ -37,15 +38,17 @@ def write_tasks(
 ) -> dict[str, dict[str, float]]:
     """Write `CoLA/{train,dev}.tsv` and `RTE/{train,dev}.tsv`, whole or not at all.
 
-    `sentences` bounds how many go into the train and dev of each task. Returns for each task its rows in `train` and
-    `dev`, and the `majority`: the share of dev that has its most frequent label.
+    `sentences` bounds how many of train and dev go into each task; of several texts that hold a sentence, the first
+    has it. Returns for each task its rows in `train` and `dev`, and the `majority`: the share of dev that has its
+    most frequent label.
     """
     sizes: dict[str, dict[str, float]] = {"CoLA": {}, "RTE": {}}
+    seen: set[str] = set()
     with whole_folder(folder, name="demo-tasks") as partial:
         for split, texts in (("train", train), ("dev", dev)):
-            by_text = [sentences_of(text) for text in texts]
+            by_text = [_unseen(sentences_of(text), seen) for text in texts]
             order = word_order_rows(by_text, sentences[split])
-            pairs = same_text_rows(by_text, sentences[split])
+            pairs = same_text_rows(by_text, sentences[split] // 2)
             for task, header, rows, label in (("CoLA", [], order, 1), ("RTE", [RTE_HEADER], pairs, 3)):
                 _write(partial / task / f"{split}.tsv", [*header, *rows])
                 sizes[task][split] = len(rows)
@@ -85,13 +88,20 @@ def same_text_rows(by_text: Sequence[Sequence[str]], limit: int) -> list[Row]:
 
 
 def swap_two_words(sentence: str) -> str:
-    """The sentence with two different words swapped; the first and the last, which carry case and stop, stay."""
+    """The sentence with its first word and a different one swapped; the last, which carries the stop, stays."""
     words = sentence.split(" ")
-    inner = range(1, len(words) - 1)
-    pairs = [(i, j) for i in inner for j in inner if i < j and words[i].lower() != words[j].lower()]
-    i, j = random.Random(sentence).choice(pairs)
-    words[i], words[j] = words[j], words[i]
+    other = random.Random(sentence).choice(
+        [i for i in range(1, len(words) - 1) if words[i].lower() != words[0].lower()]
+    )
+    words[0], words[other] = words[other], words[0]
     return " ".join(words)
+
+
+def _unseen(sentences: Sequence[str], seen: set[str]) -> list[str]:
+    """Those that no earlier text holds; they count as seen from now on."""
+    new = [sentence for sentence in sentences if sentence not in seen]
+    seen.update(new)
+    return new
 
 
 def _is_sentence(text: str) -> bool:
@@ -102,7 +112,7 @@ def _is_sentence(text: str) -> bool:
         and text[-1] in ".!?"
         and not ABBREVIATED.search(text)
         and text.count("(") == text.count(")")
-        and len({word.lower() for word in words[1:-1]}) > 1
+        and len({word.lower() for word in words[:-1]}) > 1
     )
 
 

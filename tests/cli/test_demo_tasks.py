@@ -68,11 +68,17 @@ def test_rte_tells_pairs_of_one_text_from_pairs_of_two(
     header, *rows = rows_of(folder / "RTE" / f"{split}.tsv")
     assert header == ["index", "sentence1", "sentence2", "label"]
     modules = source[split]
-    assert rows
+    assert len(rows) > 50
     for _, first, second, label in rows:
         assert bool(modules[first] & modules[second]) == (label == "entailment")
     by_label = Counter(row[3] for row in rows)
     assert by_label["entailment"] == by_label["not_entailment"]
+
+
+def test_no_sentence_of_train_occurs_in_dev(folder: Path) -> None:
+    for task, columns in (("CoLA", [3]), ("RTE", [1, 2])):
+        train, dev = (rows_of(folder / task / f"{split}.tsv")[1:] for split in ("train", "dev"))
+        assert not {row[i] for row in train for i in columns} & {row[i] for row in dev for i in columns}
 
 
 @pytest.mark.parametrize("split", ["train", "dev"])
@@ -92,7 +98,7 @@ def test_the_same_texts_give_the_same_tasks(folder: Path, texts: tuple[list[Text
 @pytest.mark.parametrize("task", ["cola", "rte"])
 def test_the_reader_of_the_official_files_takes_them(folder: Path, task: str) -> None:
     data = read_task(TASKS[task], folder)
-    assert data.rows()["train"] > 300
+    assert data.rows()["train"] >= 200
 
 
 def test_the_majority_is_told(texts: tuple[list[Text], list[Text]], tmp_path: Path) -> None:
@@ -101,19 +107,18 @@ def test_the_majority_is_told(texts: tuple[list[Text], list[Text]], tmp_path: Pa
     assert sizes["RTE"]["majority"] == 0.5
 
 
-def test_a_swap_leaves_the_first_and_the_last_word_and_changes_two_others() -> None:
+def test_a_swap_moves_the_first_word_and_leaves_the_last() -> None:
     sentence = "One the same the other word."
     swapped = swap_two_words(sentence).split()
-    assert (swapped[0], swapped[-1]) == ("One", "word.")
+    assert swapped[0] != "One"
+    assert swapped[-1] == "word."
     assert sum(before != after for before, after in zip(sentence.split(), swapped, strict=True)) == 2
 
 
 def test_only_whole_sentences_of_a_fair_length_are_taken() -> None:
     paragraph = (
-        "Short one. This sentence has as many words as are needed here. it begins in lower case and is joined to the "
-        "one before. See the other one, e.g. The end (that never closes is left out of it all."
+        "Short one. This sentence has as many words as are needed. it begins in lower case and is left out. See the "
+        "other one with more words, e.g. Some (that never close are left out of it. Another one is as good as that."
     )
     text = Text("module", "https://docs.python.org", (paragraph,))
-    assert sentences_of(text) == [
-        "This sentence has as many words as are needed here. it begins in lower case and is joined to the one before."
-    ]
+    assert sentences_of(text) == ["Another one is as good as that."]
