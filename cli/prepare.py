@@ -2,12 +2,18 @@
 
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cli.console import AsJson, Quiet, command_line, print_json, progress, say
 from durable.signals import EXIT_DONE, EXIT_QUARANTINED, StopRequest
+
+if TYPE_CHECKING:
+    from oscar_prep.configuration import Configuration
+    from oscar_prep.plan import Plan
+    from oscar_prep.prepare import Running
+    from oscar_prep.sources import Sources
 
 FILTERS, BUDGETS, RUNNING = "Filters", "Budgets", "Running"
 
@@ -18,7 +24,9 @@ def prepare(
         list[Path],
         typer.Argument(metavar="INPUT...", help="Shards of OSCAR 23.01, 22.01 or another corpus, or folders of them."),
     ],
-    out: Annotated[Path, typer.Option(help="The corpus folder; the same command again continues where it ended.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The corpus folder; the same command again continues where it ended.")
+    ] = None,
     tokenizer: Annotated[
         str, typer.Option(metavar="PATH|HUB_ID", help="Folder with tokenizer.json, or a model on the hub.")
     ] = "bert-base-uncased",
@@ -100,6 +108,16 @@ def prepare(
             rich_help_panel=RUNNING,
         ),
     ] = 0.001,
+    estimate: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            min=0,
+            max=1,
+            help="Read this share of every file and print what to expect; budgets aside, writes nothing.",
+            rich_help_panel=RUNNING,
+        ),
+    ] = None,
     report: Annotated[
         bool, typer.Option("--report/--no-report", help="Write report.html.", rich_help_panel=RUNNING)
     ] = True,
@@ -107,19 +125,19 @@ def prepare(
     quiet: Quiet = False,
 ) -> int:
     """Filter, tokenize and pack OSCAR into a corpus of exact rows that `datasets.load_from_disk` opens too."""
+    if out is None and estimate is None:
+        raise typer.BadParameter("missing option '--out'")
+    from durable.workers import start_importing
+
+    start_importing("oscar_prep.prepare")
     from durable.errors import with_hint
     from durable.settings import validated
     from oscar_prep.configuration import DROPPED_CATEGORIES, Configuration
     from oscar_prep.errors import PrepareError
-    from oscar_prep.inputs import discover
-    from oscar_prep.plan import Plan
     from oscar_prep.prepare import Running, available_cores
     from oscar_prep.prepare import prepare as make
     from oscar_prep.sources import Sources
-    from oscar_prep.tokenize import why_no_table
-    from oscar_prep.tokenizer import CorpusTokenizer
 
-    started = time.monotonic()
     settings = {
         "sequence_length": sequence_length,
         "validation_samples": validation_samples,
@@ -142,6 +160,33 @@ def prepare(
             raise with_hint(PrepareError("--min-language-probability needs --language"), "--language en")
         settings["min_language_probability"] = min_language_probability
     configuration = validated(Configuration, settings, what="prepare")
+    sources = Sources(blocklists, kenlm, language_model)
+    plan = _plan(inputs, out or Path(), tokenizer, configuration, sources, quiet)
+    with StopRequest() as stop, progress("prepare", "B", quiet=quiet) as callback:
+        running = Running(workers or available_cores(), max_bad_share, callback, stop)
+        if estimate is not None:
+            return _estimate(plan, running, estimate, as_json)
+        started = time.monotonic()
+        manifest = make(plan, running)
+    if manifest is None:
+        return _stopped(running)
+    summary = summarise(manifest, time.monotonic() - started)
+    _write_pages(plan.out, manifest, command_line(context), inputs, report)
+    if as_json:
+        print_json(summary)
+    else:
+        _print_funnel(plan.out, summary)
+    return _tell_what_is_missing(plan.out, manifest, summary)
+
+
+def _plan(
+    inputs: list[Path], out: Path, tokenizer: str, configuration: "Configuration", sources: "Sources", quiet: bool
+) -> "Plan":
+    from oscar_prep.inputs import discover
+    from oscar_prep.plan import Plan
+    from oscar_prep.tokenize import why_no_table
+    from oscar_prep.tokenizer import CorpusTokenizer
+
     found = discover(inputs)
     if found.ignored and not quiet:
         names = ", ".join(path.name for path in found.ignored[:5])
@@ -150,19 +195,10 @@ def prepare(
     slow = why_no_table(chosen)
     if slow and not quiet:
         say(f"the tokenizer {chosen.name} is asked for every word, many times slower than a table: {slow}")
-    plan = Plan(out, tuple(found.files), chosen, configuration, Sources(blocklists, kenlm, language_model))
-    with StopRequest() as stop, progress("prepare", "B", quiet=quiet) as callback:
-        running = Running(workers or available_cores(), max_bad_share, callback, stop)
-        manifest = make(plan, running)
-    if manifest is None:
-        say("stopped: every finished file is kept; the same command again continues")
-        return stop.exit_code
-    summary = summarise(manifest, time.monotonic() - started)
-    _write_pages(out, manifest, command_line(context), inputs, report)
-    if as_json:
-        print_json(summary)
-    else:
-        _print_funnel(out, summary)
+    return Plan(out, tuple(found.files), chosen, configuration, sources)
+
+
+def _tell_what_is_missing(out: Path, manifest: dict[str, Any], summary: dict[str, Any]) -> int:
     if manifest["lost"]:
         say(f"error: left out, for they kill the process that reads them: {', '.join(manifest['lost'])}")
     if summary.get("bad_url"):
@@ -170,6 +206,25 @@ def prepare(
     if summary["invalid"]:
         say(f"{summary['invalid']:,} lines are no documents: see {out / 'quarantine'}")
     return EXIT_QUARANTINED if manifest["lost"] or summary["invalid"] else EXIT_DONE
+
+
+def _estimate(plan: "Plan", running: "Running", share: float, as_json: bool) -> int:
+    from oscar_prep.estimate import estimate
+
+    expected = estimate(plan, running, share)
+    if expected is None:
+        return _stopped(running)
+    if as_json:
+        print_json(expected)
+    else:
+        _print_expected(expected)
+    return EXIT_DONE
+
+
+def _stopped(running: "Running") -> int:
+    assert running.stop is not None
+    say("stopped: every finished file is kept; the same command again continues")
+    return running.stop.exit_code
 
 
 def summarise(manifest: dict[str, Any], seconds: float) -> dict[str, Any]:
@@ -221,3 +276,20 @@ def _print_funnel(out: Path, summary: dict[str, Any]) -> None:
     for name, count in rows:
         print(f"{name:<30}{count:>16,}")
     print(f"corpus {out} {summary['corpus_hash'][:16]}… in {summary['seconds']:.1f} s")
+
+
+def _print_expected(expected: dict[str, Any]) -> None:
+    kept, tokens = expected["kept_share"], expected["tokens"]
+    read = f"{expected['documents_read']:,} documents, {expected['share_read']:.2%} of the content"
+    rows = [("read", read), ("documents", f"≈ {expected['documents']:,}")]
+    rows += [(f"  dropped by {name}", f"≈ {share:.1%}") for name, share in expected["dropped_share"].items()]
+    rows += [
+        ("kept", f"≈ {kept['estimate']:.1%}  (95 %: {kept['low']:.1%} to {kept['high']:.1%})"),
+        ("tokens", f"≈ {tokens['estimate']:,}  (95 %: {tokens['low']:,} to {tokens['high']:,})"),
+        ("samples", f"≈ {expected['samples']:,}"),
+        ("disk", f"≈ {expected['disk_bytes'] / 1e9:.3g} GB"),
+        ("memory", f"≈ {expected['memory_bytes'] / 1e9:.2g} GB for {expected['workers']} workers"),
+        ("time", f"≈ {expected['hours']:.2g} hours of {expected['workers']} workers"),
+    ]
+    for name, value in rows:
+        print(f"{name:<30}{value}")

@@ -12,6 +12,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from typing import Any, Generic, TypeVar
@@ -164,6 +165,12 @@ class Supervisor(Generic[Argument, Result]):
         """Idle workers leave by themselves; the others are killed: nothing that they write is whole yet."""
         for worker in list(self._workers):
             self._bury(worker)
+
+
+def start_importing(module: str) -> None:
+    """Begin to import what workers will need, in the process they will come from, while this one does its own part."""
+    multiprocessing.get_context("forkserver").set_forkserver_preload([module])
+    forkserver.ensure_running()
 
 
 def _serve(connection: Connection, start: Callable[[Any], Work[Argument, Result]], setting: Any) -> None:

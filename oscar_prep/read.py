@@ -3,7 +3,8 @@
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO, Self
+from pathlib import Path
+from typing import BinaryIO, Protocol, Self
 
 import pyarrow as pa
 
@@ -13,6 +14,9 @@ from oscar_prep.inputs import InputFile
 BLOCK_BYTES = 8 << 20
 # OSCAR's longest documents are a few MB; a longer line is more likely a broken file than a document.
 LONGEST_LINE = 32 << 20
+# How closely the position in a compressed file is known when only its start is read, and in which blocks.
+START_STEP = 1024
+START_BLOCK_BYTES = 1 << 20
 ZSTANDARD = (b"\x28\xb5\x2f\xfd", *(bytes([first]) + b"\x2a\x4d\x18" for first in range(0x50, 0x60)))
 GZIP = b"\x1f\x8b"
 
@@ -61,12 +65,10 @@ class ShardReader:
     def blocks(self) -> Iterator[Block | LongLine]:
         """The file's lines in order."""
         try:
-            yield from cut_lines(self._stream(), self._block_bytes, self._longest_line)
+            stream = _decompressed(self._bytes, self._file.path)
+            yield from cut_lines(stream, self._block_bytes, self._longest_line)
         except OSError as error:
-            if error.errno is not None:
-                raise
-            reason = "it is cut short" if "Truncated" in str(error) else f"{error}"
-            raise PrepareError(f"{self._file.path} is damaged: {reason}") from None
+            raise _damage(self._file.path, error) from None
 
     def finish(self) -> dict[str, int | str | None]:
         """Read whatever is left, compare the checksum; returns the file's size, sha256 and what vouches for it."""
@@ -81,20 +83,35 @@ class ShardReader:
             "checksum": algorithm,
         }
 
-    def _stream(self) -> "_HashedBytes | pa.CompressedInputStream":
-        start = self._bytes.peek(4)
-        if start in ZSTANDARD:
-            return pa.CompressedInputStream(pa.PythonFile(self._bytes, mode="r"), "zstd")
-        if start.startswith(GZIP):
-            return pa.CompressedInputStream(pa.PythonFile(self._bytes, mode="r"), "gzip")
-        if self._file.path.suffix in {".gz", ".zst", ".zstd"}:
-            what = "begins like neither zstandard nor gzip" if start else "is empty"
-            raise PrepareError(f"{self._file.path} {what}, expected compressed JSON lines")
-        return self._bytes
+
+class _Bytes(Protocol):
+    def peek(self, size: int) -> bytes: ...
+
+    def read(self, size: int) -> bytes: ...
+
+
+def _decompressed(raw: _Bytes, path: Path) -> "_Bytes | pa.CompressedInputStream":
+    """What `raw` holds by its first bytes. Raises PrepareError if a name promises compression that is not there."""
+    start = raw.peek(4)
+    if start in ZSTANDARD:
+        return pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd")
+    if start.startswith(GZIP):
+        return pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "gzip")
+    if path.suffix in {".gz", ".zst", ".zstd"}:
+        what = "begins like neither zstandard nor gzip" if start else "is empty"
+        raise PrepareError(f"{path} {what}, expected compressed JSON lines")
+    return raw
+
+
+def _damage(path: Path, error: OSError) -> Exception:
+    if error.errno is not None:
+        return error  # the machine's, not the file's
+    reason = "it is cut short" if "Truncated" in str(error) else str(error)
+    return PrepareError(f"{path} is damaged: {reason}")
 
 
 def cut_lines(
-    stream: "_HashedBytes | pa.CompressedInputStream", block_bytes: int, longest: int
+    stream: "_Bytes | _UntilCut | pa.CompressedInputStream", block_bytes: int, longest: int
 ) -> Iterator[Block | LongLine]:
     """Cut a stream of bytes into blocks of whole lines; holds at most one block and one line of `longest` bytes."""
     line = 1
@@ -121,6 +138,90 @@ def cut_lines(
         yield LongLine(line, size, pending[0])
     elif pending:
         yield Block(b"".join(pending), line)
+
+
+class StartReader:
+    """Reads the lines at the start of a file, at most `share` of its (compressed) bytes, hashing nothing.
+
+    When `blocks` is exhausted, `content_bytes` estimates the decompressed size of the whole file: exact to a
+    compressed block, for it is scaled up from where the last block that could be decompressed ends.
+    """
+
+    def __init__(self, path: Path, share: float) -> None:
+        self._path = path
+        self._share = share
+        self.content_bytes = 0.0
+
+    def blocks(self) -> Iterator[Block | LongLine]:
+        """The whole lines of the start."""
+        size = self._path.stat().st_size
+        with self._path.open("rb", buffering=0) as file:
+            raw = _FirstBytes(file, int(size * self._share))
+            stream = _UntilCut(_decompressed(raw, self._path), raw)
+            try:
+                for block in cut_lines(stream, START_BLOCK_BYTES, LONGEST_LINE):
+                    if isinstance(block, LongLine) or block.data.endswith(b"\n"):
+                        yield block
+            except OSError as error:
+                raise _damage(self._path, error) from None
+        if stream.size:
+            self.content_bytes = stream.size / stream.position * size
+
+
+class _FirstBytes:
+    """The first bytes of a file, handed out in small pieces so that a reader's position is known closely."""
+
+    closed = False
+
+    def __init__(self, file: BinaryIO, limit: int) -> None:
+        self._file = file
+        self._left = limit
+        self._ahead = b""
+        self.position = 0
+
+    def close(self) -> None:
+        """The file is closed by who opened it."""
+
+    def peek(self, size: int) -> bytes:
+        self._ahead = self._file.read(size)  # what kind of file it is, however little of it may be read
+        return self._ahead
+
+    def read(self, size: int) -> bytes:
+        if self._ahead:
+            block, self._ahead = self._ahead[: self._left], b""
+        else:
+            block = self._file.read(min(size, self._left, START_STEP))
+        self._left -= len(block)
+        self.position += len(block)
+        return block
+
+
+class _UntilCut:
+    """A decompressed stream that ends, instead of failing, where its compressed bytes are cut."""
+
+    def __init__(self, stream: "_Bytes | pa.CompressedInputStream", raw: _FirstBytes) -> None:
+        self._stream = stream
+        self._raw = raw
+        self.size = 0
+        self.position = 0
+        """Of the compressed bytes, where the last piece ended."""
+
+    def read(self, size: int) -> bytes:
+        pieces = []
+        while size > 0:
+            try:
+                piece = self._stream.read(min(size, START_STEP))
+            except OSError as error:
+                if "Truncated" not in str(error):
+                    raise
+                piece = b""
+            if not piece:
+                break
+            pieces.append(piece)
+            size -= len(piece)
+            self.size += len(piece)
+            self.position = self._raw.position
+        return b"".join(pieces)
 
 
 class _HashedBytes:
