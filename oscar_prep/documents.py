@@ -6,15 +6,18 @@ begins in the tail or in the surplus. Lines that are no documents are in quarant
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from durable.files import whole_file
 from oscar_prep.errors import PrepareError
-from oscar_prep.shards import FileRecord, file_record
+from oscar_prep.shards import SPLITS, FileRecord, file_record
 
 GROUP_ROWS = 65_536
 NAMES = pa.dictionary(pa.int8(), pa.string())
@@ -79,3 +82,49 @@ def documents_writer(corpus: Path, name: str) -> Iterator[DocumentsWriter]:
         except BaseException:
             writer.abandon()
             raise
+
+
+@dataclass(frozen=True)
+class Fate:
+    """What became of the documents of a batch; arrays over the kept documents but for `verdicts`."""
+
+    rules: Sequence[str]
+    verdicts: np.ndarray
+    """(rules, documents): true where a rule would drop a document."""
+    tokens: np.ndarray
+    split: np.ndarray
+    """Index into SPLITS."""
+    first_sample: np.ndarray
+
+
+def describe(file: str, batch: pa.RecordBatch, fate: Fate) -> pa.RecordBatch:
+    """The rows (schema SCHEMA) of a batch (schema layout.DOCUMENT) of the input file called `file`."""
+    dropped: np.ndarray = np.any(fate.verdicts, axis=0)
+    failing, rules = np.nonzero(fate.verdicts.T)
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(failing, minlength=len(dropped)))])
+    # A document's place among the kept ones; null for the others, and so is what is taken there.
+    place = pa.array(np.cumsum(~dropped) - 1, mask=dropped)
+    content = batch.column("content")
+    columns = {
+        "file": _named(np.zeros(len(dropped)), [file]),
+        "line": batch.column("line"),
+        "record_id": batch.column("record_id"),
+        "url": batch.column("url"),
+        "reason": _named(fate.verdicts.argmax(axis=0), fate.rules, ~dropped),
+        "failed": pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(fate.rules).take(pa.array(rules))),
+        "harmful_pp": batch.column("harmful_pp"),
+        "quality_warnings": batch.column("quality_warnings"),
+        "categories": batch.column("categories"),
+        "language": batch.column("language"),
+        "language_probability": batch.column("language_probability"),
+        "bytes": pc.cast(pc.binary_length(content), pa.int64()),
+        "characters": pc.cast(pc.utf8_length(content), pa.int64()),
+        "tokens": pa.array(fate.tokens, pa.int64()).take(place),
+        "split": _named(fate.split, SPLITS).take(place),
+        "first_sample": pa.array(fate.first_sample, pa.int64()).take(place),
+    }
+    return pa.RecordBatch.from_arrays([columns[name] for name in SCHEMA.names], schema=SCHEMA)
+
+
+def _named(values: np.ndarray, labels: Sequence[str], mask: np.ndarray | None = None) -> pa.DictionaryArray:
+    return pa.DictionaryArray.from_arrays(pa.array(values.astype(np.int8), mask=mask), pa.array(labels, pa.string()))

@@ -13,9 +13,9 @@ from oscar_prep.configuration import Configuration
 from oscar_prep.errors import PrepareError
 from oscar_prep.ledger import Ledger
 from oscar_prep.plan import FORMAT, FORMAT_VERSION, MANIFEST, TOKENIZER, Plan
+from oscar_prep.record import TRAIN, VALIDATION, Unit, UnitRecord
 from oscar_prep.shards import FileRecord, corpus_hash, dataset_files, read_json, read_rows, shard_writer
 from oscar_prep.tokenizer import TOKENIZER_FILE
-from oscar_prep.unit import TRAIN, VALIDATION, Unit, UnitRecord
 
 
 def finish(plan: Plan, outcomes: Sequence[UnitRecord | Unit], max_bad_share: float) -> dict[str, Any]:

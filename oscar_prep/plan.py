@@ -7,9 +7,9 @@ from typing import Any
 
 from oscar_prep.configuration import Configuration
 from oscar_prep.inputs import InputFile
+from oscar_prep.record import Unit
 from oscar_prep.sources import NO_SOURCES, Sources
 from oscar_prep.tokenizer import CorpusTokenizer
-from oscar_prep.unit import Unit
 
 FORMAT, FORMAT_VERSION = "symbert corpus", 1
 MANIFEST, STATE, TOKENIZER = "manifest.json", "units/configuration.json", "tokenizer"

@@ -21,9 +21,10 @@ from durable.workers import Outcome, Supervisor, Tell, Work
 from oscar_prep.errors import PrepareError
 from oscar_prep.manifest import finish
 from oscar_prep.plan import INDEX, STATE, TOKENIZER, Plan
+from oscar_prep.record import Budget, Unit, UnitRecord
 from oscar_prep.shards import read_json
 from oscar_prep.tokenize import encoder_of
-from oscar_prep.unit import Budget, Unit, UnitProcessor, UnitRecord
+from oscar_prep.unit import UnitProcessor
 
 MAX_BAD_SHARE = 0.001
 REFUSALS = (PrepareError, BlocklistError, DurableError)

@@ -1,17 +1,20 @@
 """A shard file as blocks of whole lines: hashed, decompressed, cut at newlines, in bounded memory."""
 
 import hashlib
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol, Self
 
+import numpy as np
 import pyarrow as pa
 
 from oscar_prep.errors import PrepareError
 from oscar_prep.inputs import InputFile
 
 BLOCK_BYTES = 8 << 20
+BLOCK_LINES = 1 << 16
 # OSCAR's longest documents are a few MB; a longer line is more likely a broken file than a document.
 LONGEST_LINE = 32 << 20
 # How closely the position in a compressed file is known when only its start is read, and in which blocks.
@@ -130,14 +133,27 @@ def cut_lines(
             data = chunk[first:end]
         else:
             data = b"".join([*pending, chunk[:end]])
-        if data:
-            yield Block(data, line)
-            line += data.count(b"\n")
+        for block in _few_lines(data, line):
+            yield block
+            line += block.data.count(b"\n")
         pending, size = ([chunk[end:]], len(chunk) - end) if end < len(chunk) else ([], 0)
     if size > longest:
         yield LongLine(line, size, pending[0])
     elif pending:
         yield Block(b"".join(pending), line)
+
+
+def _few_lines(data: bytes, line: int) -> Iterator[Block]:
+    """The lines of `data` in blocks of at most BLOCK_LINES: bad lines become objects, and a file may hold only such."""
+    if data.count(b"\n") <= BLOCK_LINES:
+        if data:
+            yield Block(data, line)
+        return
+    ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n"))[BLOCK_LINES - 1 :: BLOCK_LINES] + 1
+    for start, end in itertools.pairwise([0, *ends.tolist(), len(data)]):
+        if start < end:
+            yield Block(data[start:end], line)
+            line += BLOCK_LINES
 
 
 class StartReader:

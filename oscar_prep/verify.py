@@ -13,8 +13,8 @@ from durable.files import file_sha256
 from oscar_prep.errors import PrepareError
 from oscar_prep.ledger import Ledger
 from oscar_prep.manifest import read_manifest, splits_of, tokenizer_file, total_of
+from oscar_prep.record import UnitRecord
 from oscar_prep.shards import FileRecord, corpus_hash, dataset_files, read_batches, read_json
-from oscar_prep.unit import UnitRecord
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,11 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 
 from oscar_prep.configuration import Configuration
 from oscar_prep.inputs import InputFile
+from oscar_prep.record import Budget, Unit, UnitRecord
 from oscar_prep.shards import read_rows
 from oscar_prep.tokenize import encoder_of
 from oscar_prep.tokenizer import CorpusTokenizer
-from oscar_prep.unit import Budget, Unit, UnitProcessor, UnitRecord
+from oscar_prep.unit import UnitProcessor
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = ["the", "quick", "brown", "fox", "jump", "##s", "##ed", "over", "lazy", "dog", "café", "日", "本"]

@@ -25,8 +25,8 @@ from oscar_prep.errors import PrepareError
 from oscar_prep.inputs import discover
 from oscar_prep.plan import Plan
 from oscar_prep.prepare import Running, prepare
+from oscar_prep.record import UnitRecord
 from oscar_prep.tokenizer import CorpusTokenizer
-from oscar_prep.unit import UnitRecord
 from oscar_prep.verify import verify
 
 ROOT = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from oscar_prep.errors import PrepareError
 from oscar_prep.inputs import InputFile
-from oscar_prep.read import Block, LongLine, ShardReader, cut_lines
+from oscar_prep.read import BLOCK_LINES, Block, LongLine, ShardReader, cut_lines
 
 LINES = b"".join(b'{"content": "line %d"}\n' % number for number in range(2000))
 
@@ -105,3 +105,13 @@ def test_lines_are_cut_alike_whatever_the_blocks(lengths: list[int], block_bytes
         for offset, line in enumerate(block.data.removesuffix(b"\n").split(b"\n")):
             found[block.first_line + offset] = line
     assert found == {number: line for number, line in enumerate(expected, start=1) if len(line) <= longest}
+
+
+def test_a_file_of_nothing_but_short_lines_comes_in_small_blocks() -> None:
+    lines = 3 * BLOCK_LINES + 5
+    blocks = [block for block in cut_lines(io.BytesIO(b"x\n" * lines), 1 << 20, 1 << 20) if isinstance(block, Block)]
+    assert all(block.data.count(b"\n") <= BLOCK_LINES for block in blocks)
+    assert sum(block.data.count(b"\n") for block in blocks) == lines
+    assert [block.first_line for block in blocks] == [
+        1 + sum(before.data.count(b"\n") for before in blocks[:index]) for index in range(len(blocks))
+    ]

@@ -12,8 +12,8 @@ import pytest
 from tokenizers import Tokenizer
 
 from oscar_prep.errors import PrepareError
+from oscar_prep.record import Budget, UnitRecord
 from oscar_prep.tokenizer import CorpusTokenizer
-from oscar_prep.unit import Budget, UnitRecord
 
 Process = Callable[..., tuple[UnitRecord, np.ndarray]]
 Oscar = Callable[..., dict[str, Any]]
