@@ -184,7 +184,6 @@ def _plan(
 ) -> "Plan":
     from oscar_prep.inputs import discover
     from oscar_prep.plan import Plan
-    from oscar_prep.tokenize import why_no_table
     from oscar_prep.tokenizer import CorpusTokenizer
 
     found = discover(inputs)
@@ -192,9 +191,9 @@ def _plan(
         names = ", ".join(path.name for path in found.ignored[:5])
         say(f"ignored {len(found.ignored)} other files: {names}{', …' if len(found.ignored) > 5 else ''}")
     chosen = CorpusTokenizer.find(tokenizer)
-    slow = why_no_table(chosen)
-    if slow and not quiet:
-        say(f"the tokenizer {chosen.name} is asked for every word, many times slower than a table: {slow}")
+    if chosen.why_no_table and not quiet:
+        reason = chosen.why_no_table
+        say(f"the tokenizer {chosen.name} is asked for every word, many times slower than a table: {reason}")
     return Plan(out, tuple(found.files), chosen, configuration, sources)
 
 

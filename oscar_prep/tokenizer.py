@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer
+from tokenizers.models import WordPiece
+from tokenizers.normalizers import BertNormalizer
+from tokenizers.pre_tokenizers import BertPreTokenizer
 
 from durable.errors import with_hint
 from durable.files import file_sha256, whole_folder
@@ -43,6 +46,8 @@ class CorpusTokenizer:
     vocabulary_size: int
     special_tokens: dict[str, SpecialToken]
     config: dict[str, Any]
+    why_no_table: str | None
+    """What keeps its words from being looked up one by one, instead of in their text; None if nothing does."""
 
     @property
     def dtype(self) -> np.dtype:
@@ -71,7 +76,7 @@ class CorpusTokenizer:
             raise PrepareError(f"{path} is no tokenizer: {error}") from None
         special = _special_tokens(tokenizer, config | _read_json(folder / "special_tokens_map.json"), path)
         size = tokenizer.get_vocab_size(with_added_tokens=True)
-        return cls(folder, Path(source).name, file_sha256(path), size, special, config)
+        return cls(folder, Path(source).name, file_sha256(path), size, special, config, why_no_table(tokenizer))
 
     def save(self, folder: Path) -> None:
         """Write the folder that AutoTokenizer.from_pretrained reads, whole or not at all."""
@@ -91,6 +96,20 @@ class CorpusTokenizer:
             "vocabulary_size": self.vocabulary_size,
             "special_tokens": {name: vars(special) for name, special in self.special_tokens.items()},
         }
+
+
+def why_no_table(tokenizer: Tokenizer) -> str | None:
+    """What keeps a tokenizer from being BERT's kind, whose words have the same ids in every text."""
+    for part, wanted in (("model", WordPiece), ("normalizer", BertNormalizer), ("pre_tokenizer", BertPreTokenizer)):
+        found = getattr(tokenizer, part)
+        if not isinstance(found, wanted):
+            return f"its {part} is {type(found).__name__}, not {wanted.__name__}"
+    if not tokenizer.normalizer.clean_text:
+        return "its normalizer does not clean text"
+    if not tokenizer.model.continuing_subword_prefix:
+        return "its model marks no continuations"
+    ordinary = [token.content for token in tokenizer.get_added_tokens_decoder().values() if not token.special]
+    return f"`{ordinary[0]}` was added to it, which may match inside words" if ordinary else None
 
 
 def _special_tokens(tokenizer: Tokenizer, config: dict[str, Any], path: Path) -> dict[str, SpecialToken]:

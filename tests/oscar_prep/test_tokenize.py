@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from oscar_prep.tokenize import Encoder, PlainEncoder, TableEncoder, encoder_of, load_tokenizer, why_no_table
+from oscar_prep.tokenize import Encoder, PlainEncoder, TableEncoder, encoder_of, load_tokenizer
 from oscar_prep.tokenizer import CorpusTokenizer
 
 # Where a table of words could go wrong: what the tokenizer deletes, splits at, or joins.
@@ -20,7 +20,8 @@ ODDITIES = [
     "\xad", "\u1680", "\u180e", "\u2000", "\u200b", "\u200d", "\u2028", "\u2029", "\u202f", "\u205f", "\u3000",
     "\ufeff", "\ufffd", "\u0301", "\u0338", " \u0301", "=\u0338", "≠", "a\u0328\u0301", "İ", "ı", "ß", "K", "Å", "ſ",
     "Σς", "ǅ", "日本", "漢", "\U00020000", "가", "각", "[SEP]", "[MASK]", "##ing", "[UNK]", "don't", "U.S.A.", "e-mail",
-    "«", "—", "…", "´", "´a", "½", "ﬁ", "𝒳", "😀", "👩‍👩‍👧", "x" * 99, "x" * 100, "x" * 101, "X" * 100 + "\u0301",
+    "«", "—", "…", "\u2010", "\u2027", "\u200f", "‘", "word’s", "“q”", "—\u0301", "a\u0301—", "\u2028—",
+    "´", "´a", "½", "ﬁ", "𝒳", "😀", "👩‍👩‍👧", "x" * 99, "x" * 100, "x" * 101, "X" * 100 + "\u0301",
     "the", "The", "THE", "fox", "jumps", "café", "cafe\u0301", "naïve", "0x1F", "a_b", "a\\b",
 ]  # fmt: skip
 TEXTS = st.lists(
@@ -137,7 +138,7 @@ def test_another_kind_of_tokenizer_is_asked_itself_and_the_reason_is_told(
             document[name] = {**document[name], **changes} if "type" not in changes else changes
     (tmp_path / "tokenizer.json").write_text(json.dumps(document))
     tokenizer = CorpusTokenizer.find(str(tmp_path))
-    assert why_no_table(tokenizer) == reason
+    assert tokenizer.why_no_table == reason
     encoder = encoder_of(tokenizer)
     assert isinstance(encoder, PlainEncoder)
     texts = ["the quick foo", "xfoox\vjumps", ""]
