@@ -29,7 +29,7 @@ import pyarrow as pa
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = "d0f902005a2f17d1011c4a06c3cb1912d2a070a84fee9bc4b6eac59ae920c324"
-MARK = "<!-- benchmarks/prepare.py writes below -->"
+BEGIN, END = "<!-- benchmarks/prepare.py writes from here -->", "<!-- to here -->"
 
 
 @dataclass(frozen=True)
@@ -235,8 +235,9 @@ def main() -> None:
     lines = report(one, more, megabytes, arguments)
     print("\n".join(lines))
     if arguments.docs:
-        before = arguments.docs.read_text("utf-8").partition(MARK)[0]
-        arguments.docs.write_text(before + MARK + "\n\n" + "\n".join(lines) + "\n", "utf-8")
+        before, _, after = arguments.docs.read_text("utf-8").partition(BEGIN)
+        text = "\n".join([BEGIN, "", *lines, "", END])
+        arguments.docs.write_text(before + text + after.partition(END)[2], "utf-8")
 
 
 def report(

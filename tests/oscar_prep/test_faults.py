@@ -301,7 +301,15 @@ def test_twenty_runs_killed_at_random_moments_end_in_the_same_bytes(
 # The disk
 
 
-@pytest.mark.parametrize("product", ["shard", "documents", "record", "manifest"])
+@pytest.mark.parametrize(
+    "product",
+    [
+        "shard",
+        pytest.param("documents", marks=pytest.mark.slow),
+        pytest.param("record", marks=pytest.mark.slow),
+        pytest.param("manifest", marks=pytest.mark.slow),
+    ],
+)
 def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(
     tmp_path: Path, arguments: Callable[[Path], list[str]], product: str
 ) -> None:

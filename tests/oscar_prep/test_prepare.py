@@ -94,8 +94,17 @@ def test_any_number_of_workers_makes_the_same_bytes(tmp_path: Path, inputs: Path
     assert contents(tmp_path / "one") == contents(tmp_path / "three")
 
 
-@pytest.mark.parametrize("settings", [{"max_documents": 37}, {"max_documents": 45}, {"max_tokens": 700}])
-@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize(
+    ("settings", "workers"),
+    [
+        ({"max_documents": 37}, 1),
+        ({"max_tokens": 700}, 3),
+        pytest.param({"max_documents": 45}, 1, marks=pytest.mark.slow),
+        pytest.param({"max_documents": 45}, 3, marks=pytest.mark.slow),
+        pytest.param({"max_documents": 37}, 3, marks=pytest.mark.slow),
+        pytest.param({"max_tokens": 700}, 1, marks=pytest.mark.slow),
+    ],
+)
 def test_a_budget_keeps_exactly_the_first_documents_in_file_order(
     tmp_path: Path, inputs: Path, make: Make, settings: dict[str, int], workers: int
 ) -> None:
