@@ -9,6 +9,9 @@ EXTRAS := dev,prepare,ray,report,onnx
 # One thread for torch and Arrow keeps tests repeatable and lets them share a small machine.
 TEST_ENVIRONMENT := HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1
 
+# Two processes: the tests are one-threaded, and two cores are what everybody has.
+PARALLEL := -n 2 --dist worksteal
+
 .PHONY: setup demo test test-slow test-browser test-all docs reference check format lint types clean
 
 setup: $(STAMP)
@@ -27,10 +30,10 @@ demo: $(STAMP)
 	$(BIN)/symbert demo --out demo
 
 test: $(STAMP)
-	$(TEST_ENVIRONMENT) $(BIN)/python -m pytest -m 'not slow and not gpu and not browser' $(PYTEST_ARGUMENTS)
+	$(TEST_ENVIRONMENT) $(BIN)/python -m pytest $(PARALLEL) -m 'not slow and not gpu and not browser' $(PYTEST_ARGUMENTS)
 
 test-slow: $(STAMP)
-	$(TEST_ENVIRONMENT) $(BIN)/python -m pytest -m 'slow and not gpu and not browser' $(PYTEST_ARGUMENTS)
+	$(TEST_ENVIRONMENT) $(BIN)/python -m pytest $(PARALLEL) -m 'slow and not gpu and not browser' $(PYTEST_ARGUMENTS)
 
 # Debian: apt-get install chromium chromium-driver. Where they are absent the tests are skipped.
 test-browser: $(STAMP)
