@@ -123,7 +123,7 @@ class Contest:
         out = self.fresh("symbert" if source is None else "symbert twice")
         command = [
             sys.executable, "-m", "cli", "prepare", source or self.source, "--out", out, "--tokenizer", self.tokenizer,
-            "--validation-samples", "0", "--workers", workers, "--quiet", "--json",
+            "--validation-samples", "0", "--workers", workers, "--quiet", "--json", "--no-report",
         ]  # fmt: skip
         run = measured([str(part) for part in command], workers)
         if source is None:
