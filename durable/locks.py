@@ -20,10 +20,17 @@ LOCK_NAME = ".symbert.lock"
 def folder_lock(folder: Path) -> Iterator[None]:
     """Hold `folder` for the length of the block; the kernel frees the lock however the process ends.
 
-    Raises DurableError, naming the holder, if another process holds it. The lock file stays: deleting it would
+    Raises DurableError if the folder cannot be made, or, naming the holder, if another process holds it. The lock
+    file stays: deleting it would
     let a third process lock a file that has no name any more.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise with_hint(
+            DurableError(f"{folder} cannot be made: {error.strerror}; expected a folder to write to"),
+            "give another --out",
+        ) from None
     descriptor = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         try:

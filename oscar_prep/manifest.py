@@ -136,11 +136,14 @@ def _check_bad_share(total: Ledger, max_bad_share: float) -> None:
                 f"{total.invalid:,} of {total.documents:,} lines are no documents, "
                 f"more than the share of {max_bad_share:g} that --max-bad-share allows"
             ),
-            "the folder quarantine/ of the output names them; --max-bad-share 1 lets all pass",
+            "the folder quarantine/ of the output gives the line and reason of each; "
+            "--content-field names the text where it is not `content`, --max-bad-share 1 puts all of them aside",
         )
 
 
 def _check_samples(total: Ledger, configuration: Configuration) -> None:
+    if not total.documents:
+        raise PrepareError("the input holds no document, expected a JSON object on each line")
     if not total.samples[TRAIN]:
         raise with_hint(
             PrepareError(

@@ -32,6 +32,12 @@ def test_a_second_run_on_a_folder_is_refused_and_the_first_one_named(tmp_path: P
         pass
 
 
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DurableError, match="file/below cannot be made"), folder_lock(tmp_path / "file" / "below"):
+        pass
+
+
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGTERM, 75), (signal.SIGUSR1, 75), (signal.SIGINT, 130)])
 def test_a_signal_becomes_a_wish_with_its_exit_code(number: signal.Signals, exit_code: int) -> None:
     before = signal.getsignal(number)
