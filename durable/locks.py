@@ -21,8 +21,7 @@ def folder_lock(folder: Path) -> Iterator[None]:
     """Hold `folder` for the length of the block; the kernel frees the lock however the process ends.
 
     Raises DurableError if the folder cannot be made, or, naming the holder, if another process holds it. The lock
-    file stays: deleting it would
-    let a third process lock a file that has no name any more.
+    file stays: deleting it would let a third process lock a file that has no name any more.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
