@@ -69,9 +69,9 @@ def _loading(config: Mapping[str, Any]) -> str:
         "The folder holds the model's code. `trust_remote_code` runs it: read it, and pin the revision you read.\n\n"
         "```python\n"
         f"from transformers import {auto_class}, AutoTokenizer\n\n"
-        'where = {"pretrained_model_name_or_path": "OWNER/NAME", "revision": "COMMIT"}\n'
-        "tokenizer = AutoTokenizer.from_pretrained(**where)\n"
-        f"model = {auto_class}.from_pretrained(**where, trust_remote_code=True)\n"
+        'where = {"pretrained_model_name_or_path": "OWNER/NAME", "revision": "COMMIT", "trust_remote_code": True}\n'
+        "tokenizer = AutoTokenizer.from_pretrained(**where)  # which reads the model's configuration, too\n"
+        f"model = {auto_class}.from_pretrained(**where)\n"
         "```\n\nWith symbert installed, `import symbert` takes the place of `trust_remote_code`."
     )
 
