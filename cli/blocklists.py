@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from cli.console import AsJson, Quiet, print_json, progress, say
+from cli.values import refuse
 
 app = typer.Typer(help="Fetch UT1 blocklists, compile them into one index, ask it about a URL.", no_args_is_help=True)
 
@@ -17,7 +18,8 @@ Lists = Annotated[Path, typer.Argument(help="A folder of UT1 lists, or an index 
 def fetch(
     out: Annotated[Path, typer.Option(help="The folder that the lists replace when all is well.")] = Path("ut1"),
     source: Annotated[
-        str, typer.Option(help="university, github (a daily mirror), or an https address.")
+        str,
+        typer.Option(metavar="university|github|URL", help="github is a daily mirror; or any https address."),
     ] = "university",
     sha256: Annotated[str | None, typer.Option(help="Refuse any archive but this one.")] = None,
     max_megabytes: Annotated[int, typer.Option(min=1, help="Refuse a larger archive.")] = 1024,
@@ -32,6 +34,8 @@ def fetch(
     from blocklists.fetch import fetch as fetch_lists
 
     url = SOURCES.get(source, source)
+    if "://" not in url:
+        raise refuse("--source", f"{source} is neither one of {', '.join(SOURCES)} nor an https address")
     with progress("fetching", "B", quiet=quiet) as callback:
         lock = fetch_lists(url, out, sha256=sha256, most_bytes=max_megabytes << 20, progress=callback)
     if as_json:

@@ -132,7 +132,9 @@ def _make_inputs(out: Path, scale: Scale, *, quiet: bool) -> dict[str, Any]:
         if changes := difference(made["identity"], identity):
             raise with_hint(DocumentationError(f"{out} was made otherwise: {'; '.join(changes)}"), "give another --out")
         return made
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.exists() and not out.is_dir():
+        raise with_hint(DocumentationError(f"{out} is a file, expected a folder"), "give another --out")
+    if out.is_dir() and any(out.iterdir()):
         raise with_hint(DocumentationError(f"{out} holds other things and no {IDENTITY}"), "give --out a new folder")
     if not quiet:
         say(f"reading the documentation strings of Python {platform.python_version()}")

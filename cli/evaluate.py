@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from cli.console import AsJson, print_json, say
+from cli.values import Device, Precision
 
 
 def evaluate(
@@ -14,8 +15,8 @@ def evaluate(
     ],
     data: Annotated[Path, typer.Option(help="Corpus folder; its validation split is used.", show_default=False)],
     samples: Annotated[int, typer.Option(min=1, help="At most so many samples, from the first.")] = 10_000,
-    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16; auto as in pretrain.")] = "auto",
-    device: Annotated[str | None, typer.Option(help="cpu or cuda; a GPU if there is one.")] = None,
+    precision: Annotated[Precision, typer.Option(help="Of the matrix products; auto as in pretrain.")] = "auto",
+    device: Device = None,
     as_json: AsJson = False,
 ) -> None:
     """Evaluate masked language models on a corpus's validation split, with the fixed masks that runs use.

@@ -1,11 +1,16 @@
 """`symbert glue`: fine-tune checkpoints on GLUE and write the table."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from cli.console import AsJson, Quiet, print_json, progress, say
+from cli.values import Device, ProtocolAssignments, number, refuse, refused_as
+
+Which = Literal["last", "all", "log"]
+Average = Literal["nine", "tasks", "leaderboard"]
+Noise = Literal["typos", "drop", "swap"]
 
 
 def glue(
@@ -19,36 +24,31 @@ def glue(
         typer.Option("--data-dir", help="Official TSV files; without it nyu-mll/glue from the hub."),
     ] = None,
     tasks: Annotated[
-        str, typer.Option("--tasks", help="all, or some of cola,sst2,mrpc,stsb,qqp,mnli,qnli,rte,wnli.")
+        str,
+        typer.Option("--tasks", metavar="LIST|all", help="all, or some of cola,sst2,mrpc,stsb,qqp,mnli,qnli,rte,wnli."),
     ] = "all",
     seeds: Annotated[str, typer.Option("--seeds", metavar="N|1,2,3", help="N seeds from 1, or a list.")] = "5",
-    assignments: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change the protocol, as in learning_rate=2e-5."),
-    ] = None,
+    assignments: ProtocolAssignments = None,
     learning_rates: Annotated[
         str | None,
         typer.Option("--learning-rates", metavar="A,B,C", help="A grid under each; the table takes every task's best."),
     ] = None,
     which: Annotated[
-        str, typer.Option("--checkpoints", help="Of a run folder: last, all, or log (each 1/√2 of the next).")
+        Which, typer.Option("--checkpoints", help="Of a run folder; log: each 1/√2 of the next.")
     ] = "last",
     average: Annotated[
-        str, typer.Option("--average", help="nine numbers, tasks (MNLI once), or leaderboard (and WNLI).")
+        Average, typer.Option("--average", help="nine numbers, tasks (MNLI once), or leaderboard (and WNLI).")
     ] = "nine",
-    noise: Annotated[
-        str | None, typer.Option("--noise", help="Also score on damaged sentences: typos, drop or swap.")
-    ] = None,
+    noise: Annotated[Noise | None, typer.Option("--noise", help="Also score on sentences damaged in this way.")] = None,
     noise_rate: Annotated[
-        float | None, typer.Option("--noise-rate", help="Share of the words that are hit (0.1).")
+        float | None,
+        typer.Option("--noise-rate", callback=number(above=0, most=1), help="Share of the words that are hit (0.1)."),
     ] = None,
     predictions: Annotated[
         bool,
         typer.Option("--predictions", help="Also predict the test sets, in the leaderboard's layout; trains again."),
     ] = False,
-    device: Annotated[
-        str | None, typer.Option("--device", help="cpu or cuda; by default cuda where there is a GPU.")
-    ] = None,
+    device: Device = None,
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, help="Cells at a time; by default one a core, one on a GPU.")
     ] = None,
@@ -62,20 +62,26 @@ def glue(
     chosen_seeds = _seeds(seeds)
     rates = _rates(learning_rates)
     from durable.signals import EXIT_DONE, EXIT_REFUSED, StopRequest
+    from train.errors import TrainError
     from train.glue.grid import Request, run_grid
     from train.glue.protocol import resolve_protocol
     from train.glue.search import run_search
     from train.glue.table import as_document, as_markdown
     from train.glue.tasks import chosen_average, chosen_tasks
 
+    with refused_as("--tasks", TrainError):
+        chosen = chosen_tasks(name.strip() for name in tasks.split(","))
     flags = {"noise": noise, "noise_rate": noise_rate}
     given = [f"{key}={value}" for key, value in flags.items() if value is not None]
+    protocol = resolve_protocol([*given, *(assignments or ())])
+    if noise_rate is not None and protocol.noise == "none":
+        raise refuse("--noise-rate", "no kind of noise is given", "--noise typos")
     request = Request(
         checkpoints=checkpoints,
         out=out,
-        tasks=chosen_tasks(name.strip() for name in tasks.split(",")),
+        tasks=chosen,
         seeds=chosen_seeds,
-        protocol=resolve_protocol([*given, *(assignments or ())]),
+        protocol=protocol,
         data_dir=data_dir,
         predictions=predictions,
         average=chosen_average(average),
@@ -107,11 +113,11 @@ def _seeds(text: str) -> list[int]:
     """`3` is 1, 2, 3; `3,` is 3 alone; `1,4` is 1 and 4."""
     numbers = [part.strip() for part in text.split(",") if part.strip()]
     if not numbers or not all(part.isascii() and part.isdecimal() for part in numbers):
-        raise typer.BadParameter(f"{text} is neither a number of seeds nor a list such as 1,2,3", param_hint="--seeds")
+        raise refuse("--seeds", f"{text} is neither a number of seeds nor a list such as 1,2,3")
     if "," in text:
         return list(dict.fromkeys(int(part) for part in numbers))
     if int(text) < 1:
-        raise typer.BadParameter(f"{text}, expected at least one seed", param_hint="--seeds")
+        raise refuse("--seeds", f"{text}, expected at least one seed")
     return list(range(1, int(text) + 1))
 
 
@@ -121,5 +127,5 @@ def _rates(text: str | None) -> list[float]:
     except ValueError:
         rates = [0.0]
     if not all(0 < rate < 1 for rate in rates):
-        raise typer.BadParameter(f"{text} is not a list such as 1e-5,2e-5", param_hint="--learning-rates")
+        raise refuse("--learning-rates", f"{text} is not a list such as 1e-5,2e-5")
     return sorted(set(rates))

@@ -1,20 +1,25 @@
 """`symbert inspect` and `symbert thresholds`: why a corpus is what it is, and what it might have been."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from cli.console import AsJson, print_json
+from cli.values import refuse
+from durable.errors import with_hint
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A corpus folder that `symbert prepare` made.")]
+Split = Literal["train", "validation"]
 SHOWN_CHARACTERS = 600
 
 
 def inspect(
     corpus: Folder,
-    sample: Annotated[int | None, typer.Option(metavar="I", help="Decode a sample, document by document.")] = None,
-    split: Annotated[str, typer.Option(metavar="train|validation", help="Of which split.")] = "train",
+    sample: Annotated[
+        int | None, typer.Option(metavar="I", min=0, help="Decode a sample, document by document.")
+    ] = None,
+    split: Annotated[Split, typer.Option(help="Of which split.")] = "train",
     url: Annotated[str | None, typer.Option(metavar="URL", help="Was it kept, and if not, why?")] = None,
     near: Annotated[
         str | None, typer.Option(metavar="SCORE=X", help="Documents just below and above: harmful_pp=5.")
@@ -27,17 +32,15 @@ def inspect(
     as_json: AsJson = False,
 ) -> None:
     """Follow a sample back to its documents, or a document to its fate."""
-    from durable.errors import with_hint
+    asked = [name for name, value in _questions(sample, url, near, top_dropped).items() if value]
+    if len(asked) != 1:
+        error = typer.BadParameter(f"asked for {' and '.join(asked) or 'nothing'}, expected one thing to look at")
+        raise with_hint(error, "--sample 0, --url URL, --near harmful_pp=5 or --top-dropped")
+    border = None if near is None else _score_and_value(near)
     from oscar_prep.errors import PrepareError
     from oscar_prep.provenance import Corpus
     from oscar_prep.reopen import InputFiles
 
-    asked = [name for name, value in _questions(sample, url, near, top_dropped).items() if value]
-    if len(asked) != 1:
-        raise with_hint(
-            PrepareError(f"asked for {' and '.join(asked) or 'nothing'}, expected one thing to look at"),
-            "--sample 0, --url URL, --near harmful_pp=5 or --top-dropped",
-        )
     opened = Corpus(corpus)
     files = InputFiles(opened, inputs) if inputs else None
     if sample is not None:
@@ -49,8 +52,8 @@ def inspect(
         if not documents:
             raise PrepareError(f"{corpus} has read no document of {url}")
         _show(as_json, {"documents": _described(opened, documents, files)})
-    elif near is not None:
-        score, threshold = _score_and_value(near)
+    elif border is not None:
+        score, threshold = border
         below, above = opened.near(score, threshold, count)
         sides = {f"{score} below {threshold:g}": below, f"{score} from {threshold:g}": above}
         _show(as_json, {name: _described(opened, documents, files) for name, documents in sides.items()})
@@ -67,14 +70,13 @@ def thresholds(
 
     Tokens of documents that the corpus dropped are estimated by their bytes, and marked ≈.
     """
-    from oscar_prep.errors import PrepareError
     from oscar_prep.provenance import Corpus
     from oscar_prep.thresholds import as_table, funnels
 
     try:
         minima = [float(text) for text in min_harmful_pp.split(",")]
     except ValueError:
-        raise PrepareError(f"--min-harmful-pp {min_harmful_pp} is not a list of numbers such as 3,5,10") from None
+        raise refuse("--min-harmful-pp", f"{min_harmful_pp} is not a list of numbers such as 3,5,10") from None
     opened = Corpus(corpus)
     found = funnels(opened, minima)
     if as_json:
@@ -93,13 +95,16 @@ def _questions(sample: int | None, url: str | None, near: str | None, top_droppe
 
 
 def _score_and_value(text: str) -> tuple[str, float]:
-    from oscar_prep.errors import PrepareError
+    from oscar_prep.provenance import SCORES
 
     score, _, value = text.partition("=")
     try:
-        return score, float(value)
+        threshold = float(value)
     except ValueError:
-        raise PrepareError(f"--near {text} is not SCORE=NUMBER, such as harmful_pp=5") from None
+        raise refuse("--near", f"{text} is not SCORE=NUMBER, such as harmful_pp=5") from None
+    if score not in SCORES:
+        raise refuse("--near", f"`{score}` is not a score, expected one of {', '.join(SCORES)}")
+    return score, threshold
 
 
 def _show_sample(corpus: Any, index: int, split: str, as_json: bool) -> None:

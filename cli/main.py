@@ -118,8 +118,12 @@ def _wrong_command_line(error: Exception) -> int:
         say(message)
         return EXIT_USAGE
     context = getattr(error, "ctx", None)
+    # How Typer's validation speaks of a value that is no choice, or out of range.
+    message = message.replace(": Value error, ", ": ").replace(": Input should", ": it should")
     say(f"error: {message[:1].lower()}{message[1:].rstrip('.')}")
-    say(f"\nhint: {context.command_path if context else 'symbert'} --help")
+    hints = getattr(error, "__notes__", [f"{context.command_path if context else 'symbert'} --help"])
+    for hint in hints:
+        say(f"\nhint: {hint}")
     return EXIT_USAGE
 
 

@@ -6,17 +6,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.console import AsJson, print_json
+from cli.values import Size, operators
 
 if TYPE_CHECKING:
     from symbert import SymbertConfig
 
-Sizes = Annotated[
-    list[str] | None, typer.Option("--size", help="Only this size (small or base); may be given several times.")
-]
+Sizes = Annotated[list[Size] | None, typer.Option("--size", help="Only this size; may be given several times.")]
 Operators = Annotated[
     list[str] | None,
     typer.Option(
-        "--operator", help="Only this operator, or a comma list with one per layer; may be given several times."
+        "--operator",
+        metavar="NAME|NAME,NAME,…",
+        help="Only this operator, or a comma list with one per layer; may be given several times.",
     ),
 ]
 Length = Annotated[
@@ -32,7 +33,7 @@ MASKED_SHARE = 0.15
 COLUMN = 19  # wide enough for the operations of a long text
 
 
-def params(size: Sizes = None, operator: Operators = None, flops: Length = None, as_json: AsJson = False) -> None:
+def params(sizes: Sizes = None, chosen: Operators = None, flops: Length = None, as_json: AsJson = False) -> None:
     """Print the parameters of the masked language model for each size and attention operator, and of HybridBERT.
 
     Every number is counted on a model built on the meta device; tied parameters count once. HybridBERT's models are
@@ -41,11 +42,11 @@ def params(size: Sizes = None, operator: Operators = None, flops: Length = None,
     from symbert import HYBRID_MODELS, OPERATORS, SIZES, SymbertConfig
 
     count = counter(flops)
-    operators = operator or list(OPERATORS)
-    hybrid = {} if size or operator else HYBRID_MODELS
+    shown = [operators("--operator", text) for text in chosen or OPERATORS]
+    hybrid = {} if sizes or chosen else HYBRID_MODELS
     counts = {
-        one_size: {name: count(SymbertConfig.of_size(one_size, attention_operator=name)) for name in operators}
-        for one_size in size or SIZES
+        size: {name: count(SymbertConfig.of_size(size, attention_operator=name)) for name in shown}
+        for size in [size.value for size in sizes or ()] or SIZES
     }
     hybrid_counts = {name: count(SymbertConfig(**fields)) for name, fields in hybrid.items()}
     if as_json:

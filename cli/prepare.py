@@ -2,11 +2,12 @@
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from cli.console import AsJson, Quiet, command_line, print_json, progress, say
+from cli.values import number, refuse
 from durable.signals import EXIT_DONE, EXIT_QUARANTINED, StopRequest
 
 if TYPE_CHECKING:
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from oscar_prep.sources import Sources
 
 FILTERS, BUDGETS, RUNNING = "Filters", "Budgets", "Running"
+
+MissingHarmfulPp = Literal["drop", "keep", "score"]
+MissingWarnings = Literal["keep", "compute"]
 
 
 def prepare(
@@ -30,9 +34,11 @@ def prepare(
     tokenizer: Annotated[
         str, typer.Option(metavar="PATH|HUB_ID", help="Folder with tokenizer.json, or a model on the hub.")
     ] = "bert-base-uncased",
-    sequence_length: Annotated[int, typer.Option(help="Tokens in a sample.")] = 512,
-    validation_samples: Annotated[int, typer.Option(help="Samples held out; 0 for none.")] = 10_000,
-    validation_share: Annotated[float, typer.Option(help="Share of documents they are drawn from.")] = 0.01,
+    sequence_length: Annotated[int, typer.Option(min=2, help="Tokens in a sample.")] = 512,
+    validation_samples: Annotated[int, typer.Option(min=0, help="Samples held out; 0 for none.")] = 10_000,
+    validation_share: Annotated[
+        float, typer.Option(callback=number(above=0, below=1), help="Share of documents they are drawn from.")
+    ] = 0.01,
     salt: Annotated[int, typer.Option(help="Another number holds out other documents.")] = 0,
     drop_categories: Annotated[
         str | None,
@@ -55,7 +61,7 @@ def prepare(
         typer.Option(metavar="MIN MAX", help="Keep what lies between, both excluded.", rich_help_panel=FILTERS),
     ] = (5.0, 100_000.0),
     missing_harmful_pp: Annotated[
-        str, typer.Option(metavar="drop|keep|score", help="Documents without one.", rich_help_panel=FILTERS)
+        MissingHarmfulPp, typer.Option(help="Documents without one.", rich_help_panel=FILTERS)
     ] = "drop",
     kenlm: Annotated[
         Path | None,
@@ -72,14 +78,17 @@ def prepare(
         typer.Option(metavar="LIST|all|none", help="Quality warnings to drop, by commas.", rich_help_panel=FILTERS),
     ] = "all",
     missing_warnings: Annotated[
-        str, typer.Option(metavar="keep|compute", help="Documents without annotation.", rich_help_panel=FILTERS)
+        MissingWarnings, typer.Option(help="Documents without annotation.", rich_help_panel=FILTERS)
     ] = "keep",
     language: Annotated[
         str | None,
         typer.Option(metavar="CODE", help="Keep one language, such as en.", rich_help_panel=FILTERS),
     ] = None,
     min_language_probability: Annotated[
-        float | None, typer.Option(metavar="P", help="Of that language (0.8).", rich_help_panel=FILTERS)
+        float | None,
+        typer.Option(
+            metavar="P", callback=number(least=0, most=1), help="Of that language (0.8).", rich_help_panel=FILTERS
+        ),
     ] = None,
     language_model: Annotated[
         Path | None,
@@ -92,18 +101,17 @@ def prepare(
         str, typer.Option(metavar="FIELD", help="The records' URL; dots lead into objects.")
     ] = "warc_headers.warc-target-uri",
     max_documents: Annotated[
-        int | None, typer.Option(help="Stop at the first N kept documents.", rich_help_panel=BUDGETS)
+        int | None, typer.Option(min=1, help="Stop at the first N kept documents.", rich_help_panel=BUDGETS)
     ] = None,
     max_tokens: Annotated[
         int | None,
-        typer.Option(help="Stop with the kept document that reaches N tokens.", rich_help_panel=BUDGETS),
+        typer.Option(min=1, help="Stop with the kept document that reaches N tokens.", rich_help_panel=BUDGETS),
     ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes (all cores).", rich_help_panel=RUNNING)] = None,
     max_bad_share: Annotated[
         float,
         typer.Option(
-            min=0,
-            max=1,
+            callback=number(least=0, most=1),
             help="Share of broken lines that is put aside rather than refused.",
             rich_help_panel=RUNNING,
         ),
@@ -112,8 +120,7 @@ def prepare(
         float | None,
         typer.Option(
             metavar="SHARE",
-            min=0,
-            max=1,
+            callback=number(above=0, most=1),
             help="Read this share of every file and print what to expect; budgets aside, writes nothing.",
             rich_help_panel=RUNNING,
         ),
@@ -125,8 +132,10 @@ def prepare(
     quiet: Quiet = False,
 ) -> int:
     """Filter, tokenize and pack OSCAR into a corpus of exact rows that `datasets.load_from_disk` opens too."""
+    _refuse_empty_range(harmful_pp)
+    dropped_warnings = _warnings(drop_warnings)
     if out is None and estimate is None:
-        raise typer.BadParameter("missing option '--out'")
+        raise refuse("--out", "it is missing, expected a folder for the corpus")
     from durable.workers import start_importing
 
     start_importing("oscar_prep.prepare")
@@ -146,7 +155,7 @@ def prepare(
         "drop_categories": _names(drop_categories) if drop_categories else DROPPED_CATEGORIES,
         "harmful_pp": harmful_pp,
         "missing_harmful_pp": missing_harmful_pp,
-        "drop_warnings": "all" if drop_warnings == "all" else _names(drop_warnings),
+        "drop_warnings": dropped_warnings,
         "missing_warnings": missing_warnings,
         "rescore": rescore,
         "language": language,
@@ -259,6 +268,22 @@ def _write_pages(out: Path, manifest: dict[str, Any], command: str, inputs: list
     from report.page import page
 
     write_text(out / "report.html", page(corpus_page(out, inputs[0] if len(inputs) == 1 else None, command)))
+
+
+def _refuse_empty_range(harmful_pp: tuple[float, float]) -> None:
+    least, most = harmful_pp
+    if not least < most:
+        raise refuse("--harmful-pp", f"{least:g} {most:g} is empty, expected MIN < MAX")
+
+
+def _warnings(text: str) -> str | tuple[str, ...]:
+    from oscar_prep.configuration import QUALITY_WARNINGS
+
+    chosen = _names(text)
+    unknown = [name for name in chosen if name not in QUALITY_WARNINGS]
+    if text == "all" or not unknown:
+        return text if text == "all" else chosen
+    raise refuse("--drop-warnings", f"`{unknown[0]}` is not one of {', '.join(QUALITY_WARNINGS)}, all, none")
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -6,12 +6,8 @@ from typing import Annotated, Any
 import typer
 
 from cli.console import AsJson, Quiet, print_json, progress, say
+from cli.values import Device, RecipeAssignments, Size, number, operators
 from durable.signals import EXIT_DONE
-
-Assignments = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Set one key of the recipe; may be repeated."),
-]
 
 
 def pretrain(
@@ -19,23 +15,27 @@ def pretrain(
     out: Annotated[Path, typer.Option(help="Run folder; an unfinished run in it goes on.", show_default=False)],
     operator: Annotated[
         str | None,
-        typer.Option(help="original, symmetric, pairwise or shared; or one per layer: original,pairwise,…"),
+        typer.Option(
+            metavar="NAME|NAME,NAME,…",
+            help="original, symmetric, pairwise, shared or additive; or one name per layer.",
+        ),
     ] = None,
-    size: Annotated[str | None, typer.Option(help="small or base; small unless the recipe says otherwise.")] = None,
+    size: Annotated[Size | None, typer.Option(help="Model size; small unless the recipe says otherwise.")] = None,
     recipe: Annotated[str | None, typer.Option(help="A TOML file, or the name of a shipped recipe.")] = None,
-    assignments: Assignments = None,
-    max_steps: Annotated[int | None, typer.Option(help="The schedule's length: schedule.max_steps.")] = None,
+    assignments: RecipeAssignments = None,
+    max_steps: Annotated[int | None, typer.Option(min=1, help="The schedule's length: schedule.max_steps.")] = None,
     stop_after_step: Annotated[
         int | None, typer.Option(min=1, help="Save after this step and exit with 75; the schedule stays as it is.")
     ] = None,
     max_minutes: Annotated[
-        float | None, typer.Option(min=0, help="Save after so many minutes of this invocation and exit with 75.")
+        float | None,
+        typer.Option(callback=number(least=0), help="Save after so many minutes of this invocation and exit with 75."),
     ] = None,
     init_from: Annotated[
         Path | None,
         typer.Option(help="Start from the weights of a BERT folder, or of a checkpoint that folds into one."),
     ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu or cuda; a GPU if there is one.")] = None,
+    device: Device = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything and print what the run will cost; train nothing.")
     ] = False,
@@ -47,11 +47,15 @@ def pretrain(
     Precedence: --set, then flags, then the recipe, then the defaults (BERT-small with the schedule of Courtois et
     al., 2024). Exit code 75 or 130: everything is saved, run the same command again.
     """
+    if operator is not None:
+        operators("--operator", operator)
     from train import pretrain as training
     from train.recipe import load_recipe
     from train.run import Stop
 
-    chosen = load_recipe(recipe, operator=operator, size=size, max_steps=max_steps, assignments=assignments or ())
+    chosen = load_recipe(
+        recipe, operator=operator, size=size and size.value, max_steps=max_steps, assignments=assignments or ()
+    )
     if dry_run:
         _show_costs(training.dry_run(data, chosen, device=device).facts(), as_json)
         return EXIT_DONE

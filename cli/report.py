@@ -1,11 +1,13 @@
 """`symbert report`: the study on one page."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from cli.console import AsJson, Quiet, print_json, say
+
+Format = Literal["html", "md", "csv", "latex", "json"]
 
 
 def report(
@@ -20,8 +22,8 @@ def report(
         typer.Option(metavar="DIR", help="The CSV files of Courtois et al. (2024), to stand beside one's own numbers."),
     ] = None,
     output_format: Annotated[
-        str | None,
-        typer.Option("--format", metavar="html|md|csv|latex|json", help="By the suffix of --out, else html."),
+        Format | None,
+        typer.Option("--format", help="By the suffix of --out, else html."),
     ] = None,
     figures: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write every chart there too, as SVG and PDF.")

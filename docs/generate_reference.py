@@ -4,6 +4,7 @@
 defined: help texts, attribute docstrings, class docstrings.
 """
 
+import enum
 import inspect
 import json
 import sys
@@ -99,11 +100,14 @@ def _name(parameter: Any, hints: Mapping[str, Any]) -> str:
 def _kind(parameter: Any, hints: Mapping[str, Any]) -> str:
     if parameter.metavar:
         return str(parameter.metavar)
-    (kind,) = [part for part in typing.get_args(hints[parameter.name]) if part is not type(None)] or [
-        hints[parameter.name]
-    ]
-    words = {int: "N", float: "X", str: "TEXT", Path: "PATH"}
-    return words.get(typing.get_args(kind)[0] if typing.get_args(kind) else kind, "VALUE")
+    kind = hints[parameter.name]
+    while typing.get_origin(kind) not in (None, typing.Literal):  # X | None, list[X]
+        kind = next(part for part in typing.get_args(kind) if part is not type(None))
+    if typing.get_origin(kind) is typing.Literal:
+        return "|".join(typing.get_args(kind))
+    if issubclass(kind, enum.Enum):
+        return "|".join(kind)
+    return {int: "N", float: "X", str: "TEXT", Path: "PATH"}[kind]
 
 
 def _default(parameter: Any) -> str:

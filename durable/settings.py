@@ -14,6 +14,9 @@ from pydantic import BaseModel, ValidationError
 
 from durable.errors import DurableError, with_hint
 
+NEAR_ENOUGH = 0.8
+"""Of difflib's ratio, for a `did you mean`: a slip of the pen has 0.9 and more, two keys of one section up to 0.76."""
+
 Settings = TypeVar("Settings", bound=BaseModel)
 
 
@@ -114,13 +117,22 @@ def _shown(flat: Mapping[str, Any], key: str) -> str:
     return repr(flat[key]) if key in flat else "absent"
 
 
+def _nearest(key: str, model: type[BaseModel]) -> str | None:
+    """The key or section that `key` was probably meant to be; one without a dot may lack its section alone."""
+    known = {name: name for name in keys_of(model)}
+    if "." not in key:
+        known = {name.rpartition(".")[2]: name for name in known} | {section: section for section in model.model_fields}
+    near = difflib.get_close_matches(key, known, n=1, cutoff=NEAR_ENOUGH)
+    return known[near[0]] if near else None
+
+
 def _in_plain_words(model: type[BaseModel], error: ValidationError, what: str) -> DurableError:
     fault = error.errors(include_url=False)[0]
     key = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
         refusal = DurableError(f"`{key}` is not a {what} key")
-        near = difflib.get_close_matches(key, list(keys_of(model)), n=1)
-        return with_hint(refusal, f"did you mean `{near[0]}`?") if near else refusal
+        near = _nearest(key, model)
+        return with_hint(refusal, f"did you mean `{near}`?") if near else refusal
     if fault["type"] == "missing":
         return DurableError(f"`{key}` is missing from the {what}")
     reason = fault["msg"].removeprefix("Value error, ").removeprefix("Input ")

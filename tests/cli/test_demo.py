@@ -104,6 +104,13 @@ def test_a_folder_of_other_things_is_left_alone(tmp_path: Path, capsys: pytest.C
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+def test_a_file_in_the_place_of_the_folder_is_called_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "thesis.tex").write_text("precious", "utf-8")
+    assert run(["demo", "--out", str(tmp_path / "thesis.tex")]) == 1
+    assert "thesis.tex is a file, expected a folder" in capsys.readouterr().err
+    assert (tmp_path / "thesis.tex").read_text("utf-8") == "precious"
+
+
 def test_a_command_that_is_refused_ends_the_chain_with_its_code(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

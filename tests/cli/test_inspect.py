@@ -89,14 +89,9 @@ def test_thresholds_print_a_funnel_each(corpus: Path, capsys: pytest.CaptureFixt
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["inspect"], "asked for nothing"),
-        (["inspect", "--top-dropped", "--sample", "1"], "asked for --sample and --top-dropped"),
         (["inspect", "--sample", "999"], "has no train sample 999"),
         (["inspect", "--url", "https://absent.example/"], "has read no document"),
-        (["inspect", "--near", "harmful_pp"], "not SCORE=NUMBER"),
-        (["inspect", "--near", "bytes=1"], "not a score"),
         (["inspect", "--top-dropped", "--input", "nowhere"], "nowhere does not exist"),
-        (["thresholds", "--min-harmful-pp", "a"], "not a list of numbers"),
         (["thresholds", "--min-harmful-pp", "1e9"], "not below the corpus's upper bound"),
     ],
 )

@@ -37,17 +37,17 @@ def test_params_of_one_size_and_one_operator_per_layer(capsys: pytest.CaptureFix
 
 
 @pytest.mark.parametrize(
-    ("arguments", "error", "hint"),
+    ("arguments", "code", "error", "hint"),
     [
-        (["--operator", "parwise"], "error: `parwise` is not an attention operator", "did you mean `pairwise`?"),
-        (["--size", "bse"], "error: `bse` is not a model size", "did you mean `base`?"),
-        (["--size", "small", "--operator", "original,shared"], "names 2 layers; expected 4", ""),
+        (["--operator", "parwise"], 2, "`parwise` is not an attention operator", "did you mean `pairwise`?"),
+        (["--size", "bse"], 2, "'bse' is not one of 'small', 'base'", ""),
+        (["--size", "small", "--operator", "original,shared"], 1, "names 2 layers; expected 4", ""),
     ],
 )
 def test_params_refuses_what_does_not_exist(
-    arguments: list[str], error: str, hint: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], code: int, error: str, hint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(["params", *arguments]) == 1
+    assert run(["params", *arguments]) == code
     output = capsys.readouterr()
     assert output.out == ""
     assert error in output.err

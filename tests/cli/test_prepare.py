@@ -152,10 +152,6 @@ def test_damage_ends_with_3_and_is_listed(
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        (["--harmful-pp", "9", "3"], "harmful_pp (9.0, 3.0) is empty, expected MIN < MAX"),
-        (["--drop-warnings", "tiny,nosy"], "`nosy` is not one of tiny, short_sentences, header, footer, noisy"),
-        (["--missing-harmful-pp", "guess"], "`missing_harmful_pp` = 'guess'"),
-        (["--sequence-length", "1"], "`sequence_length` = 1"),
         (["--max-bad-share", "0", "--sequence-length", "10000"], "no training sample"),
         (["--blocklists", "nowhere"], "nowhere does not exist, expected a blocklist index or a folder of lists"),
         (["--tokenizer", "/"], "/ holds no tokenizer.json"),

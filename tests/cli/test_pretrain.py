@@ -30,11 +30,7 @@ def test_a_run_stops_goes_on_and_finishes(corpus: Path, tmp_path: Path, capsys: 
 @pytest.mark.parametrize(
     ("more", "changes", "said"),
     [
-        (
-            ["--operator", "pairwize"],
-            {},
-            ["error: `pairwize` is not an attention operator", "hint: did you mean `pairwise`?"],
-        ),
+        (["--operator", "original,pairwise,shared"], {}, ["error: `attention_operator` names 3 layers; expected 2"]),
         (
             ["--set", "schedule.max_step=10"],
             {},

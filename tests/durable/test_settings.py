@@ -57,6 +57,23 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one() -> None:
     assert caught.value.__notes__ == ["did you mean `schedule.max_steps`?"]
 
 
+@pytest.mark.parametrize(
+    ("document", "hints"),
+    [
+        ({"max_steps": 10}, ["did you mean `schedule.max_steps`?"]),
+        ({"shedule": {"max_steps": 10}}, ["did you mean `schedule`?"]),
+        ({"foo": 1}, []),
+        ({"schedule": {"x": 1}}, []),
+    ],
+)
+def test_a_key_without_its_section_is_found_and_nothing_far_fetched_is_proposed(
+    document: dict[str, Any], hints: list[str]
+) -> None:
+    with pytest.raises(DurableError, match="is not a recipe key") as caught:
+        validated(Recipe, document, what="recipe")
+    assert getattr(caught.value, "__notes__", []) == hints
+
+
 def test_a_value_of_the_wrong_kind_is_shown_with_what_was_expected() -> None:
     with pytest.raises(DurableError, match=r"`seed` = '3': should be a valid integer"):
         validated(Recipe, {"seed": "3"}, what="recipe")

@@ -205,5 +205,5 @@ def named_task(name: str) -> Task:
         return TASKS[name]
     spellings = {spelling: task.name for task in TASKS.values() for spelling in (task.name, task.folder.lower())}
     near = difflib.get_close_matches(name.lower(), spellings, n=1, cutoff=0.5)
-    error = TrainError(f"`{name}` is not a GLUE task, expected some of {', '.join(TASKS)}")
+    error = TrainError(f"`{name}` is not a GLUE task, expected all, or some of {', '.join(TASKS)}")
     raise with_hint(error, f"did you mean `{spellings[near[0]]}`?") if near else error

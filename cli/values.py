@@ -1,0 +1,108 @@
+"""What the value of an option may be. Anything else is a wrong command line: exit code 2, naming the option.
+
+Fixed lists stand in the annotations of the commands, for the help must not import the packages that own them; a test
+holds them equal. What depends on a file, a recipe or the machine is refused elsewhere, with exit code 1.
+"""
+
+import contextlib
+import operator
+import re
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+from typing import Annotated, Literal
+
+import typer
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+SIGNS = {"above": ">", "least": "≥", "below": "<", "most": "≤"}
+KEPT = {"above": operator.gt, "least": operator.ge, "below": operator.lt, "most": operator.le}
+
+
+class Size(StrEnum):
+    """The sizes of Courtois et al. (2024); an enumeration, since Typer takes no list of a Literal type."""
+
+    small = "small"
+    base = "base"
+
+
+Bound = Callable[[float | None], float | None]
+
+
+def refuse(option: str, reason: str, *hints: str) -> typer.BadParameter:
+    """The usage error to raise for the value of `option`, which the message names."""
+    error = typer.BadParameter(reason, param_hint=f"'{option}'")
+    for hint in hints:
+        error.add_note(hint)
+    return error
+
+
+def number(**bounds: float) -> Bound:
+    """A callback that lets numbers through which keep all bounds: `above`, `least`, `below`, `most`.
+
+    Typer's own ranges know no open ends, and let NaN pass.
+    """
+    wanted = " and ".join(f"{SIGNS[name]} {bound:g}" for name, bound in bounds.items())
+
+    def check(value: float | None) -> float | None:
+        if value is not None and not all(KEPT[name](value, bound) for name, bound in bounds.items()):
+            raise typer.BadParameter(f"{value:g} is out of range, expected a number {wanted}")
+        return value
+
+    return check
+
+
+def _device(value: str | None) -> str | None:
+    if value is not None and re.fullmatch(r"cpu|cuda(:\d+)?", value) is None:
+        raise typer.BadParameter(f"{value} is no device, expected cpu, cuda or cuda:N")
+    return value
+
+
+Device = Annotated[
+    str | None,
+    typer.Option(
+        "--device", metavar="cpu|cuda|cuda:N", callback=_device, help="Where to compute; a GPU if there is one."
+    ),
+]
+
+
+def _assignments(values: list[str] | None) -> list[str] | None:
+    for value in values or ():
+        name, equals, _ = value.partition("=")
+        if not equals or not all(part.strip() for part in name.split(".")):
+            raise typer.BadParameter(f"{value} is not of the form KEY=VALUE")
+    return values
+
+
+RecipeAssignments = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="SECTION.KEY=VALUE", callback=_assignments, help="Set one key of the recipe; may be repeated."
+    ),
+]
+ProtocolAssignments = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", callback=_assignments, help="Change the protocol, as in learning_rate=2e-5."
+    ),
+]
+
+
+@contextlib.contextmanager
+def refused_as(option: str, kind: type[ValueError]) -> Iterator[None]:
+    """Turn a refusal of this kind, raised by the check of the value of `option`, into a usage error with its hints."""
+    try:
+        yield
+    except kind as error:
+        raise refuse(option, str(error), *getattr(error, "__notes__", [])) from None
+
+
+def operators(option: str, text: str) -> str:
+    """The operator, or the comma list with one for each layer, as it was given; how many there are is not looked at."""
+    from symbert import SymbertError
+    from symbert.attention import find_operator
+
+    with refused_as(option, SymbertError):
+        for name in text.split(","):
+            find_operator(name.strip())
+    return text
