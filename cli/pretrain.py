@@ -66,17 +66,18 @@ def pretrain(
         )
     if not outcome.first_rank:
         return outcome.exit_code
-    losses = {
-        "first_evaluation_loss": outcome.first_evaluation_loss,
-        "last_evaluation_loss": outcome.last_evaluation_loss,
-    }
     if as_json:
-        print_json({"run": str(outcome.run), "step": outcome.step, "finished": outcome.finished, **losses})
+        names = ("minutes", "first_evaluation_loss", "last_evaluation_loss", "last_evaluation_accuracy")
+        facts = {name: getattr(outcome, name) for name in names}
+        print_json({"run": str(outcome.run), "step": outcome.step, "finished": outcome.finished, **facts})
     else:
         state = "finished" if outcome.finished else "saved, not finished: run the same command again"
+        if outcome.finished and outcome.step < chosen.schedule.max_steps:
+            state = f"finished, since its budget of {chosen.schedule.max_minutes:g} minutes is used"
         print(
             f"{outcome.run}: step {outcome.step:,} of {chosen.schedule.max_steps:,}, {state}; evaluation loss "
-            f"{outcome.first_evaluation_loss:.3f} before the first step, {outcome.last_evaluation_loss:.3f} at the last"
+            f"{outcome.first_evaluation_loss:.3f} before the first step, {outcome.last_evaluation_loss:.3f} at the "
+            f"last, accuracy {outcome.last_evaluation_accuracy:.2%}; {outcome.minutes:.1f} minutes"
         )
     return outcome.exit_code
 
@@ -85,12 +86,14 @@ def _show_costs(facts: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(facts)
         return
+    minutes = facts["max_minutes"]
+    budget = f", or fewer: the run ends after {minutes:g} minutes" if minutes is not None else ""
     for name, value in (
         ("parameters", f"{facts['parameters']:,}"),
         ("FLOPs a token", f"{facts['flops_per_token']:,} (forward and backward)"),
         ("matrix product", f"{facts['matrix_flops_per_second'] / 1e12:.3g} TFLOP/s on this device, just now"),
         ("memory, about", f"{facts['memory_bytes'] / 2**30:.2f} GiB with micro-batches of {facts['micro_batch_size']}"),
-        ("steps", f"{facts['steps']:,}"),
+        ("steps", f"{facts['steps']:,}{budget}"),
         ("tokens", f"{facts['tokens']:,}"),
         ("passes", f"{facts['passes']:.3g} over {facts['training_samples']:,} training samples"),
         ("evaluation", f"{facts['evaluation_samples']:,} samples, unigram entropy {facts['unigram_entropy']:.3f} nats"),

@@ -199,7 +199,7 @@ def _cautions(groups: Sequence[Sequence[Run]]) -> list[str]:
             f"These runs differ in more than their attention: {', '.join(others)}. Their losses do not compare at "
             "equal steps."
         )
-    unfinished = [run for group in groups for run in group if run.last_step < run.max_steps]
+    unfinished = [run for group in groups for run in group if not run.finished]
     if unfinished:
         shown = "; ".join(f"{run.name}: step {run.last_step:,} of {run.max_steps:,}" for run in unfinished)
         cautions.append(f"Not finished: {shown}.")

@@ -81,6 +81,11 @@ class Run:
         return int(self.settings["schedule.max_steps"])
 
     @property
+    def finished(self) -> bool:
+        """Whether the schedule is at its end, or its compute budget is used."""
+        return self.last_step >= self.max_steps or bool(self.environment.get("finished"))
+
+    @property
     def seed(self) -> int:
         return int(self.settings.get("training.seed", 0))
 

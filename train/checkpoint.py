@@ -2,7 +2,7 @@
 
     step-00001000/  config.json, model.safetensors, tokenizer: opens with AutoModelForMaskedLM.from_pretrained
                     optimizer.safetensors: <parameter>.exp_avg, .exp_avg_sq, .step
-                    state.json: the step, the sha256 of the files above, the state of fp16's loss scaling
+                    state.json: step, minutes used, sha256 of the files above, state of fp16's loss scaling
 
 Everything random is a function of its place, so no state of a random generator is among it. Nothing is pickled.
 """
@@ -41,6 +41,8 @@ class Checkpoint:
     folder: Path
     step: int
     scaler: dict[str, Any]
+    minutes: float
+    """That the run had taken until then, in all its invocations."""
 
 
 def checkpoint_folder(run: Path, step: int) -> Path:
@@ -55,6 +57,7 @@ def save_checkpoint(
     *,
     tokenizer: Path,
     scaler: dict[str, Any],
+    minutes: float = 0.0,
 ) -> Path:
     """Write the checkpoint of `step` and return its folder; it appears there complete or not at all."""
     folder = checkpoint_folder(run, step)
@@ -64,8 +67,8 @@ def save_checkpoint(
         shutil.copytree(tokenizer, partial, dirs_exist_ok=True)
         save_file(_moments(model, optimizer), partial / OPTIMIZER)
         files = {path.name: file_sha256(path) for path in sorted(partial.iterdir())}
-        state = {"format_version": FORMAT_VERSION, "step": step, "files": files, "scaler": scaler}
-        write_json(partial / STATE, state)
+        facts = {"step": step, "minutes": minutes, "scaler": scaler}
+        write_json(partial / STATE, {"format_version": FORMAT_VERSION, **facts, "files": files})
     return folder
 
 
@@ -143,7 +146,7 @@ def open_checkpoint(folder: Path) -> Checkpoint:
             raise TrainError(f"{folder / name} is missing")
         if file_sha256(folder / name) != expected:
             raise TrainError(f"{folder / name} is damaged: its sha256 is not the recorded one")
-    return Checkpoint(folder, step, scaler)
+    return Checkpoint(folder, step, scaler, state.get("minutes", 0.0))
 
 
 @contextlib.contextmanager

@@ -33,6 +33,8 @@ class Preflight:
     """About: weights, gradients and moments, and the activations of one micro-batch."""
     micro_batch_size: int
     steps: int
+    max_minutes: float | None
+    """The compute budget, with which the run may end sooner."""
     tokens: int
     passes: float
     """How often the whole training split is seen."""
@@ -61,6 +63,7 @@ def preflight(corpus: Corpus, recipe: Recipe, device: torch.device) -> Preflight
         memory_bytes=BYTES_PER_PARAMETER * parameters + _activation_bytes(recipe, device),
         micro_batch_size=micro_batch_size(recipe, device),
         steps=recipe.schedule.max_steps,
+        max_minutes=recipe.schedule.max_minutes,
         tokens=recipe.schedule.max_steps * tokens_per_step,
         passes=recipe.schedule.max_steps * recipe.training.batch_size / len(corpus.train),
         training_samples=len(corpus.train),

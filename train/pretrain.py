@@ -81,7 +81,9 @@ def pretrain(
         record = identity(recipe, corpus, start)
         _record(out, corpus, record, run, invocation(recipe, found, run.step, ranks.count))
         metrics = stack.enter_context(MetricsLog(out, None if checkpoint is None else run.step))
-        return run.train(metrics, request, stop, progress)
+        outcome = run.train(metrics, request, stop, progress)
+        _record_end(out, outcome, run.minutes_before)
+        return outcome
 
 
 def dry_run(data: Path, recipe: Recipe, *, device: str | None = None) -> Preflight:
@@ -125,6 +127,13 @@ def _record(out: Path, corpus: Corpus, identity: dict[str, Any], run: Run, entry
         "invocations": [*earlier, {**entry, "matrix_flops_per_second": run.costs.matrix_flops_per_second}],
     }
     write_json(path, document)
+
+
+def _record_end(out: Path, outcome: Outcome, minutes_before: float) -> None:
+    """Write how far this invocation has come; one that was killed leaves nothing of this."""
+    document = json.loads((out / ENVIRONMENT).read_text("utf-8"))
+    document["invocations"][-1] |= {"to_step": outcome.step, "minutes": outcome.minutes - minutes_before}
+    write_json(out / ENVIRONMENT, document | {"minutes": outcome.minutes, "finished": outcome.finished})
 
 
 def _weights(folder: Path) -> Path:

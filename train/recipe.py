@@ -113,6 +113,9 @@ class ScheduleSection(Section):
     """Optimizer steps of the whole run."""
     warmup_steps: int = Field(10_000, ge=0)
     """Steps until the peak."""
+    max_minutes: float | None = Field(None, gt=0)
+    """Compute budget in minutes of training, evaluating and saving, summed over all invocations of the run: when it is
+    used the run has ended, wherever the schedule stands. Default: none."""
 
     @model_validator(mode="after")
     def the_peak_is_reached(self) -> Self:

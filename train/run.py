@@ -5,15 +5,14 @@ metrics on disk always reach at least as far as the newest checkpoint, and resum
 """
 
 import math
-import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from durable.errors import with_hint
 from durable.failpoints import failpoint
@@ -26,12 +25,9 @@ from train.errors import TrainError
 from train.loop import Trainer, TrainingBatches
 from train.measures import attention_measures
 from train.metrics import MetricsLog, read_metrics
-from train.optimizer import learning_rate
 from train.preflight import Preflight
-from train.recipe import Recipe
+from train.rows import PendingRows
 
-SECONDS_BETWEEN_ROWS = 1.0
-"""Losses stay on the device for so long before they are read: reading waits for the device."""
 STEPS_BETWEEN_AGREEMENTS: Mapping[str, int] = {"cpu": 1, "cuda": 10}
 """How often ranks agree on stopping, saving and reading losses: asking the others waits for the device too."""
 
@@ -49,8 +45,11 @@ class Outcome:
     finished: bool
     exit_code: int
     """0 finished, 75 saved but not finished, 130 the same after Ctrl-C."""
+    minutes: float
+    """Used by all invocations up to this step."""
     first_evaluation_loss: float
     last_evaluation_loss: float
+    last_evaluation_accuracy: float
     first_rank: bool = True
     """Whether this process is the one to tell the user."""
 
@@ -72,9 +71,9 @@ class Run:
     ) -> None:
         self.out, self.corpus, self.trainer, self.costs = out, corpus, trainer, costs
         self.recipe, self.ranks = trainer.recipe, trainer.ranks
-        self.step = 0
+        self.step, self.minutes_before = 0, 0.0
         if checkpoint is not None:
-            self.step = checkpoint.step
+            self.step, self.minutes_before = checkpoint.step, checkpoint.minutes
             load_weights(trainer.model, checkpoint.folder)
             load_optimizer(trainer.model, trainer.optimizer, checkpoint.folder)
             trainer.scaler.load_state_dict(checkpoint.scaler)
@@ -83,7 +82,9 @@ class Run:
         self.batches = TrainingBatches(corpus.train, order, self.masking, self.recipe.training.batch_size)
         self.ahead: Future[Batch] | None = None
         self.rows = PendingRows(self.recipe)
-        self.started = self.saved_at = time.monotonic()
+        self.started = self.saved_at = monotonic()
+        self.minutes = self.minutes_before
+        self.budget_used = self._over_budget()
 
     def train(
         self, metrics: MetricsLog | None, request: StopRequest, stop: Stop, progress: ProgressCallback
@@ -95,22 +96,30 @@ class Run:
         return self._outcome(finished, request)
 
     def _train(self, request: StopRequest, stop: Stop) -> bool:
-        last = self.recipe.schedule.max_steps
         if self.step == 0:
             self._evaluate()
         saved, stopping = self.step, False
         self.rows.start()
-        while self.step < last and not stopping and not (stop.after_step and self.step >= stop.after_step):
+        while not self.finished and not stopping and not (stop.after_step and self.step >= stop.after_step):
             self._take_step()
             stopping, saving = self._agree(request, stop)
-            if self.step % self.recipe.evaluation.every == 0 or self.step == last:
+            if self.step % self.recipe.evaluation.every == 0 or self.finished:
                 self._evaluate()
-            if saving or self.step % self.recipe.checkpoint.every == 0 or self.step == last:
+            if saving or self.step % self.recipe.checkpoint.every == 0 or self.finished:
                 self._save()
                 saved = self.step
         if self.step > saved:
             self._save()
-        return self.step == last
+        return self.finished
+
+    @property
+    def finished(self) -> bool:
+        """Whether the schedule is at its end, or the compute budget is used."""
+        return self.step == self.recipe.schedule.max_steps or self.budget_used
+
+    def _over_budget(self) -> bool:
+        budget = self.recipe.schedule.max_minutes
+        return budget is not None and self.minutes >= budget
 
     def _take_step(self) -> None:
         failpoint("pretrain.step")
@@ -133,14 +142,19 @@ class Run:
         return ready
 
     def _agree(self, request: StopRequest, stop: Stop) -> tuple[bool, bool]:
-        """Whether to stop, and whether to save by the clock; reads losses if that is due. The same on all ranks."""
+        """Whether to stop, and whether to save by the clock; reads losses if that is due. The same on all ranks.
+
+        The budget is by the first rank's clock, which is the one that checkpoints record.
+        """
         if self.ranks.count > 1 and self.step % STEPS_BETWEEN_AGREEMENTS[self.trainer.device.type]:
             return False, False
-        now = time.monotonic()
+        now = monotonic()
         late = stop.after_minutes is not None and now - self.started >= 60 * stop.after_minutes
         old = now - self.saved_at >= 60 * self.recipe.checkpoint.minutes
-        wishes = torch.tensor([request.requested or late, old, self.rows.due], dtype=torch.float64)
-        stopping, saving, writing = (self.ranks.total(wishes, self.trainer.device) > 0).tolist()
+        self.minutes = self.minutes_before + (now - self.started) / 60
+        used = self.ranks.first and self._over_budget()
+        wishes = torch.tensor([request.requested or late, old, self.rows.due, used], dtype=torch.float64)
+        stopping, saving, writing, self.budget_used = (self.ranks.total(wishes, self.trainer.device) > 0).tolist()
         if writing:
             self._write_rows()
         return stopping, saving
@@ -165,6 +179,7 @@ class Run:
         row = {
             "kind": "evaluation",
             **place,
+            "minutes": round(self.minutes, 3),
             "evaluation_loss": found.loss,
             "evaluation_standard_error": found.standard_error,
             "evaluation_accuracy": found.accuracy,
@@ -173,20 +188,28 @@ class Run:
         if self.ranks.first and settings.attention_samples:
             measures = attention_measures(self.trainer.model, self.corpus.validation, settings.attention_samples)
             self._write([{"kind": "attention", **place, **measures}])
-        self.progress(self.step, self.recipe.schedule.max_steps, {"evaluation loss": found.loss})
+        self.progress(
+            self.step, self.recipe.schedule.max_steps, {"evaluation loss": found.loss, "accuracy": found.accuracy}
+        )
         self.rows.start()
 
     def _save(self) -> None:
         self._write_rows()
         if self.metrics is not None:
             self.metrics.sync()
-            trainer, tokenizer = self.trainer, self.corpus.tokenizer
-            scaler = trainer.scaler.state_dict()
-            save_checkpoint(self.out, self.step, trainer.model, trainer.optimizer, tokenizer=tokenizer, scaler=scaler)
+            save_checkpoint(
+                self.out,
+                self.step,
+                self.trainer.model,
+                self.trainer.optimizer,
+                tokenizer=self.corpus.tokenizer,
+                scaler=self.trainer.scaler.state_dict(),
+                minutes=self.minutes,
+            )
             if self.recipe.checkpoint.keep == "recent":
                 prune_checkpoints(self.out)
         self.ranks.wait()
-        self.saved_at = time.monotonic()
+        self.saved_at = monotonic()
         self.rows.start()
 
     def _write(self, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -195,9 +218,18 @@ class Run:
 
     def _outcome(self, finished: bool, request: StopRequest) -> Outcome:
         unfinished = request.exit_code if request.requested else EXIT_UNFINISHED
-        losses = [row["evaluation_loss"] for row in read_metrics(self.out) if row["kind"] == "evaluation"]
-        code = EXIT_DONE if finished else unfinished
-        return Outcome(self.out, self.step, finished, code, losses[0], losses[-1], self.ranks.first)
+        rows = [row for row in read_metrics(self.out) if row["kind"] == "evaluation"]
+        return Outcome(
+            run=self.out,
+            step=self.step,
+            finished=finished,
+            exit_code=EXIT_DONE if finished else unfinished,
+            minutes=self.minutes,
+            first_evaluation_loss=rows[0]["evaluation_loss"],
+            last_evaluation_loss=rows[-1]["evaluation_loss"],
+            last_evaluation_accuracy=rows[-1]["evaluation_accuracy"],
+            first_rank=self.ranks.first,
+        )
 
     def _not_finite(self, row: Mapping[str, Any]) -> TrainError:
         samples, epochs = self.batches.samples(row["step"])
@@ -208,55 +240,3 @@ class Run:
             ),
             "the newest checkpoint is untouched; lower optimizer.learning_rate in a new --out, or look at the samples",
         )
-
-
-@dataclass
-class PendingRows:
-    """Rows of metrics.jsonl whose numbers are still on the device."""
-
-    recipe: Recipe
-    pending: list[tuple[int, Tensor, Tensor]] = field(default_factory=list)
-    since: float = 0.0
-
-    def start(self) -> None:
-        """Measure the rate of the steps to come from now on."""
-        self.since = time.perf_counter()
-
-    def add(self, step: int, loss: Tensor, norm: Tensor) -> None:
-        self.pending.append((step, loss, norm))
-
-    @property
-    def due(self) -> bool:
-        return time.perf_counter() - self.since >= SECONDS_BETWEEN_ROWS
-
-    def take(self, trainer: Trainer) -> list[dict[str, Any]]:
-        """The rows since the last call, read from the device; the rate is the mean over them."""
-        if not self.pending:
-            return []
-        losses = trainer.ranks.total(torch.stack([loss for _, loss, _ in self.pending]), trainer.device).tolist()
-        norms = torch.stack([norm for _, _, norm in self.pending]).tolist()
-        rate = len(losses) * self.tokens(1) / (time.perf_counter() - self.since)
-        rows = [
-            self._row(step, loss, norm, rate)
-            for (step, _, _), loss, norm in zip(self.pending, losses, norms, strict=True)
-        ]
-        self.pending.clear()
-        self.start()
-        return rows
-
-    def tokens(self, step: int) -> int:
-        """Tokens seen by the end of `step`."""
-        return step * self.recipe.training.batch_size * self.recipe.data.sequence_length
-
-    def _row(self, step: int, loss: float, norm: float, rate: float) -> dict[str, Any]:
-        # In fp16 an infinite norm is the loss scale being found too large: the step is left out, and no accident.
-        skipped = self.recipe.training.precision == "fp16" and not math.isfinite(norm)
-        return {
-            "kind": "train",
-            "step": step,
-            "tokens": self.tokens(step),
-            "loss": loss,
-            "gradient_norm": None if skipped else norm,
-            "learning_rate": learning_rate(step, self.recipe.optimizer.learning_rate, self.recipe.schedule),
-            "tokens_per_second": round(rate, 1),
-        }

@@ -48,6 +48,7 @@ def test_hybridbert_and_its_baseline_have_recipes_with_the_published_settings(na
     optimizer, schedule = recipe.optimizer, recipe.schedule
     assert (optimizer.learning_rate, optimizer.epsilon, schedule.warmup_steps) == (1e-5, 1e-8, 10_000)
     assert (recipe.training.batch_size, recipe.training.seed) == (48, 10)
+    assert schedule.max_minutes == 5 * 24 * 60
 
 
 def test_the_defaults_are_the_papers() -> None:

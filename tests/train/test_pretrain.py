@@ -1,3 +1,4 @@
+import itertools
 import json
 import math
 import os
@@ -25,6 +26,7 @@ from train.recipe import Recipe, load_recipe
 from train.run import Outcome, Stop
 
 ROOT = Path(__file__).parents[2]
+CLOCK = {"tokens_per_second", "minutes"}
 Train = Callable[..., Outcome]
 
 
@@ -48,8 +50,8 @@ def exact_recipe(**changes: object) -> Recipe:
 
 
 def facts(run: Path) -> list[dict[str, Any]]:
-    """metrics.jsonl without the rate, which no two runs share."""
-    return [{key: value for key, value in row.items() if key != "tokens_per_second"} for row in read_metrics(run)]
+    """metrics.jsonl without what comes of the clock, which no two runs share."""
+    return [{key: value for key, value in row.items() if key not in CLOCK} for row in read_metrics(run)]
 
 
 def assert_same(run: Path, whole: Path) -> None:
@@ -74,7 +76,7 @@ def test_metrics_have_every_step_and_every_evaluation_with_the_documented_keys(w
     assert [row["step"] for row in evaluations] == [0, 5, 10, 15, 20]
     names = ("step", "tokens", "loss", "gradient_norm", "learning_rate", "tokens_per_second")
     assert all(list(row) == ["kind", *names] for row in training)
-    names = ("step", "tokens", "evaluation_loss", "evaluation_standard_error", "evaluation_accuracy")
+    names = ("step", "tokens", "minutes", "evaluation_loss", "evaluation_standard_error", "evaluation_accuracy")
     assert all(list(row) == ["kind", *names] for row in evaluations)
     assert all(row["tokens"] == row["step"] * 8 * 32 for row in rows)
 
@@ -158,6 +160,36 @@ def test_time_that_is_up_saves_and_stops(corpus: Path, tmp_path: Path, whole: Pa
     assert (outcome.exit_code, outcome.step) == (75, 1)
     pretrain(corpus, tmp_path, exact_recipe(), device="cpu")
     assert_same(tmp_path, whole)
+
+
+def test_a_used_budget_ends_the_run_with_an_evaluation_and_a_checkpoint(corpus: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe(schedule__max_minutes=1e-9, evaluation__every=100, checkpoint__every=100)
+    outcome = pretrain(corpus, tmp_path, recipe, device="cpu")
+    assert (outcome.exit_code, outcome.finished, outcome.step) == (0, True, 1)
+    assert [row["step"] for row in read_metrics(tmp_path) if row["kind"] == "evaluation"] == [0, 1]
+    assert checkpoint_folder(tmp_path, 1).is_dir()
+    record = json.loads((tmp_path / "environment.json").read_text())
+    assert (record["finished"], record["minutes"]) == (True, outcome.minutes)
+    before = facts(tmp_path)
+    assert pretrain(corpus, tmp_path, recipe, device="cpu").finished
+    assert facts(tmp_path) == before
+
+
+def test_the_budget_is_the_sum_of_all_invocations(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = itertools.count(step=6.0)  # one look at the clock a step, so ten steps a minute
+    monkeypatch.setattr("train.run.monotonic", lambda: next(seconds))
+    recipe = tiny_recipe(schedule__max_minutes=1.0, evaluation__every=100, checkpoint__every=100)
+    whole = pretrain(corpus, tmp_path / "whole", recipe, device="cpu")
+    first = pretrain(corpus, tmp_path / "parts", recipe, device="cpu", stop=Stop(after_step=4))
+    second = pretrain(corpus, tmp_path / "parts", recipe, device="cpu")
+    assert (first.exit_code, first.finished) == (75, False)
+    assert (whole.finished, whole.step, whole.minutes) == (True, 10, pytest.approx(1.0))
+    assert (second.finished, second.step, second.minutes) == (True, 10, pytest.approx(1.0))
+    record = json.loads((tmp_path / "parts" / "environment.json").read_text())
+    assert [entry["to_step"] for entry in record["invocations"]] == [4, 10]
+    assert [entry["minutes"] for entry in record["invocations"]] == pytest.approx([0.4, 0.6])
 
 
 def test_too_little_memory_proposes_a_micro_batch(

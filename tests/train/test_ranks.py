@@ -17,6 +17,7 @@ from train.pretrain import pretrain
 from train.ranks import Ranks, rank_settings
 
 ROOT = Path(__file__).parents[2]
+CLOCK = {"tokens_per_second", "minutes"}
 NO_DROPOUT = {"model__hidden_dropout_prob": 0.0, "model__attention_probs_dropout_prob": 0.0}
 
 
@@ -81,7 +82,7 @@ def finish(processes: list[subprocess.Popen[bytes]]) -> list[int]:
 
 
 def facts(run: Path) -> list[dict[str, Any]]:
-    return [{key: value for key, value in row.items() if key != "tokens_per_second"} for row in read_metrics(run)]
+    return [{key: value for key, value in row.items() if key not in CLOCK} for row in read_metrics(run)]
 
 
 @pytest.mark.slow
