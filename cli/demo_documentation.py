@@ -11,7 +11,7 @@ import re
 import sys
 import sysconfig
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,16 +64,17 @@ class Text:
     paragraphs: tuple[str, ...]
 
 
-def standard_library() -> list[Text]:
+def standard_library(split: Callable[[str], Iterator[str]] | None = None) -> list[Text]:
     """Every module's prose, each paragraph once, in an order that mixes the subjects and never changes.
 
-    Raises DocumentationError if the library is not there as source files.
+    `split` makes paragraphs of a documentation string: `paragraphs_of` unless given. Raises DocumentationError if the
+    library is not there as source files.
     """
     folder = Path(sysconfig.get_path("stdlib"))
     seen: set[str] = set()
     texts = []
     for path in _sources(folder):
-        paragraphs = tuple(dict.fromkeys(p for p in _paragraphs_of(path) if p not in seen))
+        paragraphs = tuple(dict.fromkeys(p for p in _paragraphs_in(path, split or paragraphs_of) if p not in seen))
         seen.update(paragraphs)
         if paragraphs:
             module = _module_name(path.relative_to(folder))
@@ -108,6 +109,13 @@ def paragraphs_of(documentation: str) -> Iterator[str]:
             yield text
 
 
+def blocks_of(documentation: str) -> Iterator[str]:
+    """Everything in a documentation string, examples, tables and signatures too; each block on one line."""
+    for block in re.split(r"\n\s*\n", inspect.cleandoc(documentation)):
+        if block.strip():
+            yield " ".join(block.split())
+
+
 def _sources(folder: Path) -> Iterator[Path]:
     for name in sorted(sys.stdlib_module_names):
         if (folder / f"{name}.py").is_file():
@@ -118,9 +126,9 @@ def _sources(folder: Path) -> Iterator[Path]:
                     yield path
 
 
-def _paragraphs_of(path: Path) -> Iterator[str]:
+def _paragraphs_in(path: Path, split: Callable[[str], Iterator[str]]) -> Iterator[str]:
     for documentation in _documentation(ast.parse(path.read_bytes())):
-        yield from paragraphs_of(documentation)
+        yield from split(documentation)
 
 
 def _documentation(node: ast.AST) -> Iterator[str]:

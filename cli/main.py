@@ -25,6 +25,7 @@ from cli import (
     pretrain,
     push,
     report,
+    reproduce,
     tokenizer,
     verify,
 )
@@ -65,6 +66,7 @@ def symbert(
 
 # In the order in which a study needs them: so the help lists them.
 app.command("demo")(demo.demo)
+app.command("reproduce")(reproduce.reproduce)
 app.command("prepare")(prepare.prepare)
 app.command("verify")(verify.verify)
 app.command("inspect")(inspect.inspect)

@@ -55,12 +55,11 @@ class Preflight:
 def preflight(corpus: Corpus, recipe: Recipe, device: torch.device) -> Preflight:
     """Count, measure and estimate; trains nothing and writes nothing. The recipe's precision must be resolved."""
     tokens_per_step = recipe.training.batch_size * recipe.data.sequence_length
-    parameters = count_parameters(symbert_config(recipe.model))
     return Preflight(
-        parameters=parameters,
+        parameters=count_parameters(symbert_config(recipe.model)),
         flops_per_token=flops_per_token(recipe),
         matrix_flops_per_second=matrix_rate(device, PRECISIONS[recipe.training.precision]),
-        memory_bytes=BYTES_PER_PARAMETER * parameters + _activation_bytes(recipe, device),
+        memory_bytes=memory_bytes(recipe, device),
         micro_batch_size=micro_batch_size(recipe, device),
         steps=recipe.schedule.max_steps,
         max_minutes=recipe.schedule.max_minutes,
@@ -70,6 +69,11 @@ def preflight(corpus: Corpus, recipe: Recipe, device: torch.device) -> Preflight
         evaluation_samples=min(len(corpus.validation), recipe.evaluation.samples),
         unigram_entropy=unigram_entropy(corpus, recipe.evaluation.samples),
     )
+
+
+def memory_bytes(recipe: Recipe, device: torch.device) -> int:
+    """About: weights, gradients and moments, and the activations of one micro-batch. Its precision must be resolved."""
+    return BYTES_PER_PARAMETER * count_parameters(symbert_config(recipe.model)) + _activation_bytes(recipe, device)
 
 
 def flops_per_token(recipe: Recipe) -> int:

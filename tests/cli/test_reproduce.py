@@ -1,0 +1,178 @@
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.chain import Chain
+from cli.main import run
+from cli.reproduce import run_study
+from cli.study import CONTROLS, PAPER, SCALES, Sources, Study
+from cli.study_inputs import Sizes
+from symbert import OPERATORS
+
+FEW = Sizes(modules=120, train_sentences=16, dev_sentences=8)
+SHORT = (
+    "model.vocab_size=600",
+    "schedule.max_steps=6",
+    "schedule.warmup_steps=1",
+    "evaluation.every=3",
+    "evaluation.samples=8",
+    "training.batch_size=8",
+    "runtime.micro_batch_size=8",
+)
+SHARDS = ["--input", "shards"]
+
+
+def tiny(out: Path, **others: Any) -> Study:
+    return Study("nano", out, **{"assignments": SHORT, "device": "cpu", **others})
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    out = tmp_path_factory.mktemp("study") / "nano"
+    return out, run_study(tiny(out), FEW, Chain(quiet=True), at_once=2)
+
+
+def work_of(out: Path) -> dict[str, int]:
+    """When each shard, weight and score was written."""
+    patterns = ("oscar/**/*.zst", "corpus/**/*.arrow", "runs/**/*.safetensors", "scores/cells/**/*.json")
+    return {str(path): path.stat().st_mtime_ns for pattern in patterns for path in out.glob(pattern)}
+
+
+def planned(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    assert run(["reproduce", *arguments, "--dry-run", "--json"]) == 0
+    document: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return document
+
+
+@pytest.mark.slow
+def test_nano_leads_from_documentation_strings_to_a_report(done: tuple[Path, dict[str, Any]]) -> None:
+    out, summary = done
+    names = [f"{name}-seed-1" for name in ("original", "symmetric", "pairwise", "pairwise-scaled")]
+    assert {name: found["step"] for name, found in summary["losses"].items()} == dict.fromkeys(names, 6)
+    assert [model["name"] for model in summary["glue"]["models"]] == names
+    assert summary["glue"]["trained"] == len(names) * 2 * 3
+    assert summary["funnel"]["documents"] == summary["funnel"]["kept"] == summary["inputs"]["texts"]
+    page = Path(summary["report"]).read_text("utf-8")
+    assert "pairwise, S scaled" in page
+    assert list((out / "figures").glob("*.svg"))
+
+
+@pytest.mark.slow
+def test_a_study_goes_on_where_it_is_and_more_seeds_join_it(done: tuple[Path, dict[str, Any]]) -> None:
+    out, _ = done
+    before = work_of(out)
+    again = run_study(tiny(out, seeds=2), FEW, Chain(quiet=True), at_once=2)
+    after = work_of(out)
+    assert {path: after[path] for path in before} == before
+    assert len(again["losses"]) == 8
+    assert again["glue"]["found"] == 24
+    assert again["glue"]["trained"] == 24
+
+
+@pytest.mark.slow
+def test_the_plan_counts_the_runs_that_are_finished(
+    done: tuple[Path, dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = [word for assignment in SHORT for word in ("--set", assignment)]
+    plan = planned(capsys, "--scale", "nano", "--out", str(done[0]), "--seeds", "3", "--device", "cpu", *settings)
+    assert plan["finished"] >= 4
+    assert f"{12 - plan['finished']} runs" in plan["stages"][1]["what"]
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_the_plan_of_every_scale_names_its_costs_and_their_basis_and_writes_nothing(
+    scale: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ["--scale", scale, "--out", str(tmp_path / "out"), *(SHARDS if scale != "nano" else [])]
+    plan = planned(capsys, *where)
+    assert [stage["name"] for stage in plan["stages"]] == ["corpus", "pre-training", "GLUE"]
+    assert all(stage["basis"] for stage in plan["stages"])
+    assert plan["seconds"] == pytest.approx(sum(stage["seconds"] for stage in plan["stages"]))
+    assert list(tmp_path.iterdir()) == []
+    assert run(["reproduce", *where, "--dry-run"]) == 0
+    text = capsys.readouterr().out
+    assert all(command in text for command in plan["commands"])
+    assert "Estimated from" in text
+
+
+def test_seeds_and_controls_multiply_the_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = planned(capsys, "--scale", "nano", "--out", str(tmp_path))
+    all_of_them = planned(capsys, "--scale", "nano", "--out", str(tmp_path), "--seeds", "3", "--controls")
+    assert sum("pretrain" in command for command in one["commands"]) == 4
+    assert sum("pretrain" in command for command in all_of_them["commands"]) == 3 * (len(PAPER) + len(CONTROLS))
+    assert all_of_them["stages"][1]["seconds"] > 3 * one["stages"][1]["seconds"]
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_command_of_the_plan_is_one(scale: str, capsys: pytest.CaptureFixture[str]) -> None:
+    import typer
+
+    from cli.main import app
+
+    shards = SHARDS if scale != "nano" else []
+    plan = planned(capsys, "--scale", scale, "--out", "out", "--controls", "--device", "cpu", *shards)
+    root = typer.main.get_command(app)
+    for command in plan["commands"]:
+        words = shlex.split(command)[1:]
+        found: Any = root
+        while hasattr(found, "commands"):
+            found = found.commands[words.pop(0)]
+        found.make_context("symbert", words)
+
+
+def test_with_controls_every_operator_is_trained() -> None:
+    study = Study("base", Path("out"), Sources(("shards",)), controls=True)
+    assert {variant.operator for variant in study.variants} == set(OPERATORS)
+    assert len({study.folder(*run) for run in study.runs}) == len(study.runs)
+
+
+@pytest.mark.parametrize(("scale", "gain"), [("nano", 32**0.5), ("small", 8.0), ("base", 8.0)])
+def test_the_gain_of_the_control_is_the_root_of_the_head_size(scale: str, gain: float) -> None:
+    study = Study(scale, Path("out"), Sources(("shards",)), controls=True)
+    (control,) = [variant for variant in study.variants if variant.gain_is_root_of_head_size]
+    assert study.recipe(control, 2).model.attention_logit_gain == pytest.approx(gain)
+    assert study.recipe(control, 2).training.seed == 2
+
+
+@pytest.mark.parametrize("scale", ["small", "base"])
+@pytest.mark.parametrize("variant", PAPER, ids=lambda variant: variant.name)
+def test_the_papers_scales_train_the_papers_recipes(scale: str, variant: Any) -> None:
+    from train.recipe import load_recipe
+
+    study = Study(scale, Path("out"), Sources(("shards",)))
+    assert study.recipe(variant, 1) == load_recipe(f"bert-{scale}-{variant.operator}")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--scale", "tiny"], "tiny is not nano, small or base"),
+        (["--scale", "base"], "base needs it: the shards of OSCAR 23.01"),
+        (["--scale", "nano", *SHARDS], "nano brings its own corpus"),
+        (["--scale", "nano", "--data-dir", "glue"], "nano brings its own corpus"),
+        (["--scale", "nano", "--set", "training.seed=3"], "training.seed is what the runs of the study differ in"),
+    ],
+)
+def test_a_study_that_makes_no_sense_is_a_wrong_command_line(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["reproduce", "--out", str(tmp_path / "out"), *arguments]) == 2
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_study_in_the_same_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    identity = {**tiny(tmp_path).identity(), "scale": "base"}
+    (tmp_path / "study.json").write_text(json.dumps({"identity": identity, "inputs": {}}), "utf-8")
+    settings = [word for assignment in SHORT for word in ("--set", assignment)]
+    assert run(["reproduce", "--scale", "nano", "--out", str(tmp_path), "--quiet", *settings]) == 1
+    assert "holds another study: scale: 'base' → 'nano'" in capsys.readouterr().err
+
+
+def test_a_folder_of_other_things_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "thesis.tex").write_text("precious", "utf-8")
+    assert run(["reproduce", "--scale", "nano", "--out", str(tmp_path), "--quiet"]) == 1
+    assert "holds other things (thesis.tex) and no study.json" in capsys.readouterr().err
