@@ -1,0 +1,133 @@
+"""Scores of benchmarks/glue.py: the same fine-tuning by symbert's grid and by the Trainer, over several seeds.
+
+    DIR/symbert/                      a GLUE folder, as `symbert glue` writes it
+    DIR/trainer/<task>-<seed>.json    what the Trainer reached
+    DIR/scores.md                     both beside each other
+
+Weights, epochs, batch size, learning rate and schedule are the same; order, dropout and first values of the head are
+drawn otherwise, so single seeds differ and means must agree. A cell that is there is not trained again.
+"""
+
+import json
+import math
+import statistics
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from glue_trainer import PaddedRows, trainer_of
+
+from durable.files import write_json, write_text
+from train.glue.cells import read_cells
+from train.glue.checkpoint import Subject, load_tokenizer
+from train.glue.grid import Request, run_grid
+from train.glue.protocol import Protocol
+from train.glue.read import TaskData, read_task
+from train.glue.score import Summary, numbers_of, predictions_of, scores_of
+from train.glue.tasks import TASKS, Task
+
+Numbers = dict[str, dict[int, float]]
+"""A column of the result table → seed → value."""
+
+
+def compare_scores(
+    subject: Subject, data_dir: Path, out: Path, tasks: Sequence[str], seeds: Sequence[int], protocol: Protocol
+) -> None:
+    """Train what is missing on both sides and print the table."""
+    data = {name: read_task(TASKS[name], data_dir) for name in tasks}
+    peer = {name: _by_trainer(subject, data[name], out / "trainer", seeds, protocol) for name in tasks}
+    ours = _by_symbert(subject, data_dir, out / "symbert", [TASKS[name] for name in tasks], seeds, protocol)
+    text = as_markdown(
+        [
+            line(number, *(_summary(side[number], seeds) for side in (peer[name], ours)), majority(data[name])[number])
+            for name in tasks
+            for number in TASKS[name].numbers
+        ]
+    )
+    settings = f"epochs {protocol.epochs}, batches of {protocol.batch_size}, learning rate {protocol.learning_rate:g}"
+    text += f"\nSeeds {', '.join(map(str, seeds))}; {settings}; weights {subject.weights[:12]}.\n"
+    write_text(out / "scores.md", text)
+    print(text, end="")
+
+
+def _by_symbert(
+    subject: Subject, data_dir: Path, out: Path, tasks: Sequence[Task], seeds: Sequence[int], protocol: Protocol
+) -> Numbers:
+    started = time.process_time()
+    outcome = run_grid(
+        Request([subject.folder], out, tasks, list(seeds), protocol, data_dir, device="cpu", workers=1),
+        notice=_say,
+    )
+    if outcome.failed:
+        raise SystemExit(f"error: {outcome.failed}")
+    _say(f"symbert: {outcome.trained} cells trained in {time.process_time() - started:.0f} s of CPU")
+    numbers: Numbers = {}
+    for cell in read_cells(out):
+        task = TASKS[cell["identity"]["task"]]
+        for number, value in numbers_of(task, cell["scores"]).items():
+            numbers.setdefault(number, {})[cell["identity"]["seed"]] = value
+    return numbers
+
+
+def _by_trainer(subject: Subject, data: TaskData, out: Path, seeds: Sequence[int], protocol: Protocol) -> Numbers:
+    numbers: Numbers = {}
+    for seed in seeds:
+        path = out / f"{data.task.name}-{seed}.json"
+        settings = {"weights": subject.weights, "data": data.sha256, "protocol": protocol.record(), "seed": seed}
+        if not path.is_file():
+            started = time.process_time()
+            scores = _trained(subject, data, seed, protocol)
+            seconds = time.process_time() - started
+            write_json(path, {"settings": settings, "scores": scores, "cpu_seconds": round(seconds, 1)})
+            _say(f"Trainer: {path.stem} {scores} in {seconds:.0f} s of CPU")
+        record = json.loads(path.read_text("utf-8"))
+        if record["settings"] != settings:
+            raise SystemExit(f"error: {path} was made with other settings; give another --out")
+        for number, value in numbers_of(data.task, record["scores"]).items():
+            numbers.setdefault(number, {})[seed] = value
+    return numbers
+
+
+def _trained(subject: Subject, data: TaskData, seed: int, protocol: Protocol) -> dict[str, float]:
+    trainer = trainer_of(subject, data, protocol, seed)
+    trainer.train()
+    tokenizer = load_tokenizer(subject)
+    predictions = {
+        name: predictions_of(data.task, trainer.predict(PaddedRows(split, tokenizer, protocol.max_length)).predictions)
+        for name, split in data.validation.items()
+    }
+    return scores_of(data.task, predictions, {name: split.labels for name, split in data.validation.items()})
+
+
+def majority(data: TaskData) -> dict[str, float]:
+    """What the commonest label of the training set would score, by column; 0 for a regression."""
+    labels = {name: split.labels for name, split in data.validation.items()}
+    commonest = 0.0 if data.task.is_regression else np.bincount(data.train.labels.astype(np.int64)).argmax()
+    constant = {name: np.full_like(values, commonest) for name, values in labels.items()}
+    return numbers_of(data.task, scores_of(data.task, constant, labels))
+
+
+def _summary(values: Mapping[int, float], seeds: Sequence[int]) -> Summary:
+    return Summary(tuple(seeds), tuple(values[seed] for seed in seeds))
+
+
+def line(number: str, peer: Summary, ours: Summary, constant: float) -> list[str]:
+    """A row of the table, in percent; the last column says whether both conditions hold."""
+    difference = ours.mean - peer.mean
+    error = math.sqrt(sum(statistics.variance(side.values) / len(side.values) for side in (peer, ours)))
+    holds = min(peer.mean, ours.mean) > constant and abs(difference) <= 2 * error
+    sides = [f"{100 * side.mean:.2f} ({100 * (side.standard_deviation or 0):.2f})" for side in (peer, ours)]
+    shown = [f"{100 * constant:.2f}", f"{100 * difference:+.2f}", f"{200 * error:.2f}"]
+    return [number, *sides, *shown, "yes" if holds else "no"]
+
+
+def as_markdown(lines: Sequence[Sequence[str]]) -> str:
+    head = ["", "Trainer (std)", "symbert (std)", "one answer", "difference", "two standard errors", "holds"]
+    rows = [head, ["---", *["---:"] * (len(head) - 1)], *lines]
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,62 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.train.glue.conftest import CheckpointFactory, checkpoint, glue  # noqa: F401 - fixtures
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow
+
+
+def benchmark(model: Path, data: Path, out: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "benchmarks/glue.py", str(model), "--data-dir", str(data), "--out", str(out)]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    return subprocess.run([*command, *options], cwd=ROOT, env=environment, capture_output=True, text=True)
+
+
+def test_the_timing_keeps_what_it_measured_and_does_not_measure_it_again(
+    glue: Path,  # noqa: F811
+    checkpoint: CheckpointFactory,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    options = ["--tasks", "rte,cola", "--steps", "2", "--examples", "3", "--set", "max_length=16"]
+    found = benchmark(checkpoint(), glue, tmp_path, *options)
+    assert found.returncode == 0, found.stderr
+    assert "rte: 2/2 steps" in found.stderr
+    assert found.stdout == (tmp_path / "timing.md").read_text("utf-8")
+    record = json.loads((tmp_path / "timing.json").read_text("utf-8"))
+    assert [task["steps"] for task in record["tasks"].values()] == [2, 2]
+    assert all(seconds > 0 for task in record["tasks"].values() for seconds in task["step"]["symbert"].values())
+    del record["tasks"]["cola"]  # as if it had been cut off
+    (tmp_path / "timing.json").write_text(json.dumps(record), "utf-8")
+    again = benchmark(checkpoint(), glue, tmp_path, *options)
+    assert again.returncode == 0, again.stderr
+    assert "cola: 2/2 steps" in again.stderr
+    assert "rte: " not in again.stderr
+    other = benchmark(checkpoint(), glue, tmp_path, *options[:-1], "max_length=12")
+    assert other.returncode == 1
+    assert "was measured with other settings" in other.stderr
+
+
+def test_the_scores_of_both_sides_are_compared_and_kept(
+    glue: Path,  # noqa: F811
+    checkpoint: CheckpointFactory,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    options = ["--scores", "--tasks", "cola", "--seeds", "2", "--set", "max_length=16", "--set", "epochs=12"]
+    options += ["--set", "learning_rate=3e-3", "--set", "batch_size=4"]
+    found = benchmark(checkpoint("original"), glue, tmp_path, *options)
+    assert found.returncode == 0, found.stderr
+    assert found.stdout == (tmp_path / "scores.md").read_text("utf-8")
+    _, name, peer, ours, constant, *_ = (cell.strip() for cell in found.stdout.splitlines()[2].split("|"))
+    assert (name, constant) == ("cola", "0.00")
+    assert float(peer.split()[0]) > 50 < float(ours.split()[0])  # a red thing is acceptable: both sides learn it
+    cells = sorted(path.name for path in tmp_path.rglob("cola-*.json"))
+    assert cells == ["cola-1.json", "cola-1.json", "cola-2.json", "cola-2.json"]
+    again = benchmark(checkpoint("original"), glue, tmp_path, *options)
+    assert again.stdout == found.stdout
+    assert "Trainer: cola" not in again.stderr
