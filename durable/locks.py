@@ -21,8 +21,35 @@ def folder_lock(folder: Path) -> Iterator[None]:
     """Hold `folder` for the length of the block; the kernel frees the lock however the process ends.
 
     Raises DurableError if the folder cannot be made, or, naming the holder, if another process holds it. The lock
-    file stays: deleting it would let a third process lock a file that has no name any more.
+    file stays; a holder may delete it with all else in the folder.
     """
+    descriptor = _locked(folder)
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps(_holder()).encode(), 0)
+        yield
+        os.ftruncate(descriptor, 0)
+    finally:
+        os.close(descriptor)
+
+
+def _locked(folder: Path) -> int:
+    """A descriptor of the lock file, locked, and still the file of that name: its last holder may have deleted it."""
+    while True:
+        _make(folder)
+        with contextlib.suppress(FileNotFoundError), contextlib.ExitStack() as stack:
+            descriptor = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            stack.callback(os.close, descriptor)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise _in_use(folder, descriptor) from None
+            if os.path.samestat(os.fstat(descriptor), (folder / LOCK_NAME).stat()):
+                stack.pop_all()
+                return descriptor
+
+
+def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -30,18 +57,6 @@ def folder_lock(folder: Path) -> Iterator[None]:
             DurableError(f"{folder} cannot be made: {error.strerror}; expected a folder to write to"),
             "give another --out",
         ) from None
-    descriptor = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise _in_use(folder, descriptor) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(_holder()).encode(), 0)
-        yield
-        os.ftruncate(descriptor, 0)
-    finally:
-        os.close(descriptor)
 
 
 def _holder() -> dict[str, Any]:

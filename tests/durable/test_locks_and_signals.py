@@ -1,3 +1,4 @@
+import fcntl
 import os
 import signal
 import subprocess
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from durable.errors import DurableError
-from durable.locks import folder_lock
+from durable.locks import LOCK_NAME, folder_lock
 from durable.signals import StopRequest
 
 ROOT = Path(__file__).parents[2]
@@ -30,6 +31,31 @@ def test_a_second_run_on_a_folder_is_refused_and_the_first_one_named(tmp_path: P
         holder.kill()
     with folder_lock(tmp_path):
         pass
+
+
+def test_a_lock_file_that_its_holder_deletes_locks_nobody_out_and_nobody_in(tmp_path: Path) -> None:
+    for _ in range(2):
+        with folder_lock(tmp_path / "out"):
+            with pytest.raises(DurableError, match="in use"), folder_lock(tmp_path / "out"):
+                pass
+            (tmp_path / "out" / LOCK_NAME).unlink()
+            (tmp_path / "out").rmdir()
+
+
+def test_a_lock_that_is_won_on_a_deleted_file_is_won_again_on_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flock, deleted = fcntl.flock, []
+
+    def delete_before_locking(descriptor: int, how: int) -> None:
+        if not deleted:
+            deleted.append((tmp_path / LOCK_NAME).unlink())
+        flock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", delete_before_locking)
+    with folder_lock(tmp_path), pytest.raises(DurableError, match="in use"), folder_lock(tmp_path):
+        pass
+    assert deleted
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
