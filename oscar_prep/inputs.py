@@ -14,6 +14,7 @@ IN_FOLDERS = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".jsonl.zstd", ".parquet")
 ALONE = (".jsonl", ".gz", ".zst", ".zstd", ".parquet")
 CHECKSUM_FILE = re.compile(r"(?i)(?:.*\.|checksum\.|)(sha256|sha384)(?:sums?)?(?:\.txt)?$")
 CHECKSUM_LINE = re.compile(r"^\\?([0-9a-fA-F]+) [ *](.+?)\r?$")
+WHAT_TO_GIVE = "give the folder of the downloaded shards, or the files themselves"
 HEX_DIGITS = {"sha256": 64, "sha384": 96}
 
 
@@ -78,24 +79,31 @@ def _search(folder: Path) -> tuple[list[Path], list[Path]]:
     if not inside:
         raise with_hint(
             PrepareError(f"{folder} holds no file named *{', *'.join(IN_FOLDERS)}"),
-            "give the folder of the downloaded shards, or the files themselves",
+            WHAT_TO_GIVE,
         )
     return sorted(inside, key=natural_key), sorted(others, key=natural_key)
 
 
 def _check_file(path: Path) -> None:
     if not path.exists():
-        raise PrepareError(f"{path} does not exist")
+        raise with_hint(PrepareError(f"{path} does not exist, expected a file or a folder of shards"), WHAT_TO_GIVE)
     if not path.is_file():
-        raise PrepareError(f"{path} is not a regular file, expected a file or a folder of shards")
+        raise with_hint(
+            PrepareError(f"{path} is not a regular file, expected a file or a folder of shards"), WHAT_TO_GIVE
+        )
     if not path.name.endswith(ALONE):
-        raise PrepareError(f"{path} is not a shard: expected a name that ends in {', '.join(ALONE)}")
+        raise with_hint(
+            PrepareError(f"{path} is not a shard: expected a name that ends in {', '.join(ALONE)}"), WHAT_TO_GIVE
+        )
 
 
 def _refuse_twice(paths: list[Path]) -> None:
     twice = [path for path, count in Counter(path.resolve() for path in paths).items() if count > 1]
     if twice:
-        raise PrepareError(f"{twice[0]} is given twice: its documents would count twice")
+        raise with_hint(
+            PrepareError(f"{twice[0]} is given twice: its documents would count twice"),
+            "give each file, or the folder that holds it, once",
+        )
 
 
 def _unique_names(found: list[tuple[Path, str, str]]) -> list[str]:

@@ -12,7 +12,7 @@ from durable.errors import with_hint
 from oscar_prep.errors import PrepareError
 from oscar_prep.inputs import InputFile
 from oscar_prep.layout import Layout
-from oscar_prep.read import BLOCK_BYTES
+from oscar_prep.read import BLOCK_BYTES, damaged
 
 SUFFIX = ".parquet"
 READ_SIZE = 1 << 20
@@ -95,4 +95,4 @@ class ParquetReader:
             )
 
     def _damaged(self, reason: object) -> PrepareError:
-        return PrepareError(f"{self._input.path} is damaged: {str(reason).splitlines()[0]}")
+        return damaged(self._input.path, str(reason).splitlines()[0])

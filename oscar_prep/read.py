@@ -10,6 +10,7 @@ from typing import BinaryIO, Protocol, Self
 import numpy as np
 import pyarrow as pa
 
+from durable.errors import with_hint
 from oscar_prep.errors import PrepareError
 from oscar_prep.inputs import InputFile
 
@@ -22,6 +23,7 @@ START_STEP = 1024
 START_BLOCK_BYTES = 1 << 20
 ZSTANDARD = (b"\x28\xb5\x2f\xfd", *(bytes([first]) + b"\x2a\x4d\x18" for first in range(0x50, 0x60)))
 GZIP = b"\x1f\x8b"
+WHAT_TO_DO = "download the file again and give the same command: what is finished is kept"
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class ShardReader:
             pass
         algorithm, expected = self._file.checksum or (None, None)
         if algorithm is not None and self._bytes.digests[algorithm].hexdigest() != expected:
-            raise PrepareError(f"{self._file.path} is damaged: its {algorithm} is not the one in the checksum file")
+            raise damaged(self._file.path, f"its {algorithm} is not the one in the checksum file")
         return {
             "bytes": self._bytes.size,
             "sha256": self._bytes.digests["sha256"].hexdigest(),
@@ -102,15 +104,19 @@ def _decompressed(raw: _Bytes, path: Path) -> "_Bytes | pa.CompressedInputStream
         return pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "gzip")
     if path.suffix in {".gz", ".zst", ".zstd"}:
         what = "begins like neither zstandard nor gzip" if start else "is empty"
-        raise PrepareError(f"{path} {what}, expected compressed JSON lines")
+        raise with_hint(PrepareError(f"{path} {what}, expected compressed JSON lines"), WHAT_TO_DO)
     return raw
+
+
+def damaged(path: Path, reason: object) -> PrepareError:
+    """The error of an input file that is not what it was when it was published."""
+    return with_hint(PrepareError(f"{path} is damaged: {reason}"), WHAT_TO_DO)
 
 
 def _damage(path: Path, error: OSError) -> Exception:
     if error.errno is not None:
         return error  # the machine's, not the file's
-    reason = "it is cut short" if "Truncated" in str(error) else str(error)
-    return PrepareError(f"{path} is damaged: {reason}")
+    return damaged(path, "it is cut short" if "Truncated" in str(error) else error)
 
 
 def cut_lines(

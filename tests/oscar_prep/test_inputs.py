@@ -59,7 +59,7 @@ def test_a_fifo_is_no_input(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (["absent"], "absent does not exist"),
+        (["absent"], "absent does not exist, expected a file or a folder of shards"),
         (["corpus/x.txt"], "x.txt is not a shard: expected a name that ends in .jsonl, .gz, .zst, .zstd"),
         (["empty"], "empty holds no file named"),
         (["corpus", "corpus/part_10.jsonl"], "part_10.jsonl is given twice"),
@@ -68,8 +68,9 @@ def test_a_fifo_is_no_input(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("folder")
 def test_what_is_no_input_is_named(tmp_path: Path, given: list[str], message: str) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(PrepareError, match=message):
+    with pytest.raises(PrepareError, match=message) as error:
         discover([tmp_path / name for name in given])
+    assert len(error.value.__notes__) == 1
 
 
 @pytest.mark.parametrize(

@@ -53,8 +53,11 @@ def test_a_compressed_file_cut_anywhere_inside_a_frame_is_an_error_that_names_it
     path = tmp_path / f"part.jsonl{suffix}"
     for size in range(len(whole)):
         path.write_bytes(whole[:size])
-        with pytest.raises(PrepareError, match=r"part\.jsonl\.(zst|gz) (is damaged|is empty|begins like neither)"):
+        with pytest.raises(
+            PrepareError, match=r"part\.jsonl\.(zst|gz) (is damaged|is empty|begins like neither)"
+        ) as error:
             read(path)
+        assert error.value.__notes__ == ["download the file again and give the same command: what is finished is kept"]
 
 
 def test_a_file_cut_between_two_frames_is_seen_by_its_checksum_alone(tmp_path: Path) -> None:
