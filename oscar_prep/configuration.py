@@ -24,8 +24,8 @@ class Configuration(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    sequence_length: int = Field(512, ge=2)
-    """Tokens in one sample."""
+    sequence_length: int = Field(512, ge=3)
+    """Tokens in one sample: [CLS], [SEP] and at least one to predict."""
     validation_samples: int = Field(10_000, ge=0)
     """Samples kept for validation; 0 holds nothing out."""
     validation_share: float = Field(0.01, gt=0, lt=1)
