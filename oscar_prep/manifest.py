@@ -1,5 +1,6 @@
 """From finished units to a corpus: the validation split cut, the ledger closed, the manifest written last."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,13 +10,17 @@ import numpy as np
 
 from durable.errors import with_hint
 from durable.files import write_json
+from durable.workers import ATTEMPTS
 from oscar_prep.configuration import Configuration
 from oscar_prep.errors import PrepareError
+from oscar_prep.inputs import WHAT_TO_GIVE
 from oscar_prep.ledger import Ledger
-from oscar_prep.plan import FORMAT, FORMAT_VERSION, MANIFEST, TOKENIZER, Plan
+from oscar_prep.plan import FORMAT, FORMAT_VERSION, MANIFEST, STATE, TOKENIZER, Plan
 from oscar_prep.record import TRAIN, VALIDATION, Unit, UnitRecord
 from oscar_prep.shards import FileRecord, corpus_hash, dataset_files, read_json, read_rows, shard_writer
 from oscar_prep.tokenizer import TOKENIZER_FILE
+
+WHICH_FOLDER = "give the folder that `symbert prepare` was given as --out"
 
 
 def finish(plan: Plan, outcomes: Sequence[UnitRecord | Unit], max_bad_share: float) -> dict[str, Any]:
@@ -26,15 +31,15 @@ def finish(plan: Plan, outcomes: Sequence[UnitRecord | Unit], max_bad_share: flo
     """
     configuration = plan.configuration
     records = [outcome for outcome in outcomes if isinstance(outcome, UnitRecord)]
-    if not records:
-        names = ", ".join(file.name for file in plan.files[:5])
-        raise PrepareError(f"no input file could be read, each kills the process that reads it: {names}")
-    _check_bad_share(total_of(records), max_bad_share)
+    lost = [outcome.file.name for outcome in outcomes if isinstance(outcome, Unit)]
+    if not total_of(records).documents:
+        raise _nothing_read(lost)
+    _check_bad_share(plan.out, records, max_bad_share)
     if configuration.validation_samples:
         records = _cut_validation(plan, records)
     total = total_of(records)
     total.check(configuration.sequence_length)
-    _check_samples(total, configuration)
+    _check_samples(total, configuration, lost)
     _remove_left_out(plan, outcomes)
     splits = splits_of(records)
     for name, content in dataset_files(splits, configuration.sequence_length, plan.tokenizer.dtype).items():
@@ -50,7 +55,7 @@ def finish(plan: Plan, outcomes: Sequence[UnitRecord | Unit], max_bad_share: flo
         "splits": {name: _split_as_json(shards, plan.tokenizer.dtype) for name, shards in splits.items()},
         "ledger": total.as_json(),
         "units": [record.as_json() for record in records],
-        "lost": [outcome.file.name for outcome in outcomes if isinstance(outcome, Unit)],
+        "lost": lost,
         "unread": [file.name for file in plan.files[len(outcomes) :]],
     }
     write_json(plan.out / MANIFEST, manifest, name="manifest")
@@ -60,10 +65,12 @@ def finish(plan: Plan, outcomes: Sequence[UnitRecord | Unit], max_bad_share: flo
 def read_manifest(corpus: Path) -> dict[str, Any]:
     """The manifest of a finished corpus. Raises PrepareError if there is none that this version reads."""
     if not corpus.is_dir():
-        raise PrepareError(f"{corpus} does not exist, expected a corpus folder")
+        raise with_hint(PrepareError(f"{corpus} does not exist, expected a corpus folder"), WHICH_FOLDER)
     if not (corpus / MANIFEST).is_file():
+        if not (corpus / STATE).is_file():
+            raise with_hint(PrepareError(f"{corpus} is no corpus: it holds no {MANIFEST}"), WHICH_FOLDER)
         raise with_hint(
-            PrepareError(f"{corpus} holds no {MANIFEST}: it is no corpus, or not finished"),
+            PrepareError(f"{corpus} is a corpus that is not finished: it holds no {MANIFEST} yet"),
             "run `symbert prepare` again with the same settings to finish it",
         )
     manifest = read_json(corpus / MANIFEST)
@@ -129,26 +136,55 @@ def _with_validation(plan: Plan, record: UnitRecord, keep: int) -> UnitRecord:
     return record
 
 
-def _check_bad_share(total: Ledger, max_bad_share: float) -> None:
-    if total.invalid > max_bad_share * total.documents:
-        raise with_hint(
-            PrepareError(
-                f"{total.invalid:,} of {total.documents:,} lines are no documents, "
-                f"more than the share of {max_bad_share:g} that --max-bad-share allows"
-            ),
-            "the folder quarantine/ of the output gives the line and reason of each; "
-            "--content-field names the text where it is not `content`, --max-bad-share 1 puts all of them aside",
-        )
+def _nothing_read(lost: Sequence[str]) -> PrepareError:
+    if not lost:
+        return with_hint(PrepareError("the input holds no document, expected a JSON object on each line"), WHAT_TO_GIVE)
+    return with_hint(
+        PrepareError(
+            f"the worker processes died over {len(lost):,} input file{'s' * (len(lost) > 1)}, {ATTEMPTS} times each, "
+            f"and no other holds a document: {_some(lost)}"
+        ),
+        "what they wrote before stands above, if anything; where the machine's memory ran out (exit status 137, "
+        "`Out of memory` in dmesg) give fewer --workers",
+    )
 
 
-def _check_samples(total: Ledger, configuration: Configuration) -> None:
-    if not total.documents:
-        raise PrepareError("the input holds no document, expected a JSON object on each line")
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+
+
+def _check_bad_share(corpus: Path, records: Sequence[UnitRecord], max_bad_share: float) -> None:
+    total = total_of(records)
+    if total.invalid <= max_bad_share * total.documents:
+        return
+    first = _first_bad_line(corpus, records)
+    message = (
+        f"{total.invalid:,} of {total.documents:,} lines are no documents, more than the share of {max_bad_share:g} "
+        f"that --max-bad-share allows; the first is {first['file']} line {first['line']}: {first['reason']}"
+    )
+    field = "--content-field names the text where it is not `content`"
     if not total.samples[TRAIN]:
+        raise with_hint(PrepareError(message), f"{field}; the line begins {first['start'][:80]!r}")
+    raise with_hint(
+        PrepareError(message),
+        f"{corpus / 'quarantine'} gives the line and reason of each; {field}, --max-bad-share 1 puts all of them aside",
+    )
+
+
+def _first_bad_line(corpus: Path, records: Sequence[UnitRecord]) -> dict[str, Any]:
+    file = next(record.quarantine.file for record in records if record.quarantine)
+    with (corpus / file).open(encoding="utf-8") as lines:
+        line: dict[str, Any] = json.loads(next(lines))
+    return line
+
+
+def _check_samples(total: Ledger, configuration: Configuration, lost: Sequence[str]) -> None:
+    if not total.samples[TRAIN]:
+        left_out = f"; left out, for they kill the process that reads them: {_some(lost)}" if lost else ""
         raise with_hint(
             PrepareError(
                 f"no training sample: {total.kept:,} of {total.documents:,} documents were kept, "
-                f"with {total.tokens:,} tokens; one sample takes {configuration.sequence_length}"
+                f"with {total.tokens:,} tokens; one sample takes {configuration.sequence_length}{left_out}"
             ),
             f"dropped were {', '.join(f'{count:,} by {name}' for name, count in total.dropped.items())}",
         )

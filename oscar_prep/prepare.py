@@ -5,9 +5,11 @@ not changed is not made again. The manifest is written last, so a folder without
 """
 
 import os
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from blocklists.errors import BlocklistError
@@ -22,11 +24,12 @@ from oscar_prep.errors import PrepareError
 from oscar_prep.manifest import finish
 from oscar_prep.plan import INDEX, STATE, TOKENIZER, Plan
 from oscar_prep.record import Budget, Unit, UnitRecord
-from oscar_prep.shards import read_json
+from oscar_prep.shards import SPLITS, read_json
 from oscar_prep.tokenize import encoder_of
 from oscar_prep.unit import UnitProcessor
 
 MAX_BAD_SHARE = 0.001
+PARTS = (*SPLITS, "documents", "quarantine", "units", TOKENIZER)
 REFUSALS = (PrepareError, BlocklistError, DurableError)
 
 
@@ -68,9 +71,13 @@ def prepare(plan: Plan, running: Running) -> dict[str, Any] | None:
         plan = replace(plan, tokenizer=replace(plan.tokenizer, folder=plan.out / TOKENIZER), sources=sources)
         try:
             records = _Corpus(plan, running).make()
+            return None if records is None else finish(plan, records, running.max_bad_share)
+        except REFUSALS:
+            if not _holds_a_sample(plan):
+                _discard(plan.out)
+            raise
         finally:
             sweep_partials(plan.out)  # what workers that were killed have left
-        return None if records is None else finish(plan, records, running.max_bad_share)
 
 
 class _Corpus:
@@ -214,6 +221,21 @@ def _still_stands(task: Task) -> bool:
             "give another --out",
         )
     return task.record.budget is None or task.record.budget == task.budget
+
+
+def _holds_a_sample(plan: Plan) -> bool:
+    """Whether a unit of this or an earlier run holds a row to train on."""
+    paths = (plan.out / unit.names["record"] for unit in plan.units())
+    return any(UnitRecord.from_json(read_json(path)).train.rows for path in paths if path.is_file())
+
+
+def _discard(out: Path) -> None:
+    """Remove what runs have written that made no sample, and the folder if nothing else is in it."""
+    for name in PARTS:
+        shutil.rmtree(out / name, ignore_errors=True)
+    (out / LOCK_NAME).unlink(missing_ok=True)
+    if not any(out.iterdir()):
+        out.rmdir()
 
 
 def _check_folder(plan: Plan) -> None:

@@ -204,6 +204,18 @@ def test_a_file_that_always_kills_its_worker_is_named_and_left_out(
     assert json.loads((tmp_path / "out/manifest.json").read_text())["lost"] == []
 
 
+def test_workers_that_die_as_they_start_are_said_to(tmp_path: Path, arguments: Callable[[Path], list[str]]) -> None:
+    # A program from standard input has no file from which a worker could import it again.
+    program = f"from cli.main import run\nraise SystemExit(run({arguments(tmp_path / 'out')!r}))"
+    result = subprocess.run([sys.executable], input=program, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    (error,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert "the worker processes died over 3 input files, 3 times each, and no other holds a document" in error
+    assert "part_0.jsonl, part_1.jsonl, part_2.jsonl" in error
+    assert "hint: " in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGUSR1, 75), (signal.SIGINT, 130)])
 def test_a_signal_keeps_what_is_done_and_the_same_command_continues(
     tmp_path: Path, arguments: Callable[[Path], list[str]], number: signal.Signals, code: int

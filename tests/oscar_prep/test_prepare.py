@@ -203,8 +203,10 @@ def test_too_many_broken_lines_are_refused_and_fewer_are_put_aside(
     tmp_path: Path, inputs: Path, make: Make, write_shard: Write
 ) -> None:
     write_shard(inputs / "part_4.jsonl", [b"{broken", b"null"])
-    with pytest.raises(PrepareError, match=r"2 of 122 lines are no documents, more than the share of 0\.001"):
+    with pytest.raises(PrepareError, match=r"2 of 122 lines are no documents, more than the share of 0\.001") as error:
         make(inputs, tmp_path / "out")
+    assert "the first is part_4.jsonl line 1: not a JSON object" in str(error.value)
+    assert str(tmp_path / "out" / "quarantine") in error.value.__notes__[0]
     assert not (tmp_path / "out/manifest.json").exists()
     manifest = make(inputs, tmp_path / "out", Running(max_bad_share=0.02))
     assert manifest["ledger"]["invalid"] == 2
@@ -217,6 +219,41 @@ def test_a_corpus_without_a_sample_is_refused(tmp_path: Path, inputs: Path, make
     with pytest.raises(PrepareError, match="no validation sample: --validation-share 1e-09 is too small"):
         make(inputs, tmp_path / "other", validation_share=1e-9)
     assert not list(tmp_path.glob("o*/manifest.json"))
+
+
+def test_an_input_of_which_no_sample_can_be_made_leaves_no_folder(
+    tmp_path: Path, inputs: Path, make: Make, write_shard: Write
+) -> None:
+    with pytest.raises(PrepareError, match="no training sample: 0 of 120 documents"):
+        make(inputs, tmp_path / "out", harmful_pp=(1000.0, 2000.0))
+    (tmp_path / "empty.jsonl").touch()
+    with pytest.raises(PrepareError, match="the input holds no document"):
+        make(tmp_path / "empty.jsonl", tmp_path / "out")
+    path = write_shard(tmp_path / "text.jsonl", [{"text": "the fox"}] * 3)
+    with pytest.raises(PrepareError, match="3 of 3 lines are no documents.*line 1: no `content`") as error:
+        make(path, tmp_path / "out")
+    assert error.value.__notes__[0].endswith("""; the line begins '{"text": "the fox"}'""")
+    (tmp_path / "cut.jsonl.zst").write_bytes((inputs / "part_1.jsonl.zst").read_bytes()[:-5])
+    with pytest.raises(PrepareError, match="it is cut short"):
+        make(tmp_path / "cut.jsonl.zst", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_refusal_keeps_what_was_in_the_folder_before_and_the_units_of_earlier_runs(
+    tmp_path: Path, inputs: Path, make: Make
+) -> None:
+    (tmp_path / "out").mkdir()
+    with folder_lock(tmp_path / "out"), pytest.raises(DurableError, match="in use"):
+        make(inputs, tmp_path / "out", harmful_pp=(1000.0, 2000.0))
+    with pytest.raises(PrepareError, match="no training sample"):
+        make(inputs, tmp_path / "out", harmful_pp=(1000.0, 2000.0))
+    make(inputs, tmp_path / "out")
+    before = contents(tmp_path / "out")
+    for path in inputs.iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(PrepareError, match="has changed since this corpus was begun"):
+        make(inputs, tmp_path / "out")
+    assert contents(tmp_path / "out") == before
 
 
 def damages(corpus: Path) -> Iterator[tuple[str, Callable[[], object]]]:
@@ -267,5 +304,13 @@ def test_verify_finds_every_damage_and_names_it(tmp_path: Path, inputs: Path, ma
 def test_verify_wants_a_finished_corpus(tmp_path: Path) -> None:
     with pytest.raises(PrepareError, match="absent does not exist"):
         verify(tmp_path / "absent")
-    with pytest.raises(PrepareError, match=r"holds no manifest\.json: it is no corpus, or not finished"):
+    with pytest.raises(PrepareError, match=r"is no corpus: it holds no manifest\.json\n") as error:
         verify(tmp_path)
+    assert error.value.__notes__ == ["give the folder that `symbert prepare` was given as --out"]
+    (tmp_path / "units").mkdir()
+    (tmp_path / "units/configuration.json").write_text("{}")
+    with pytest.raises(
+        PrepareError, match=r"is a corpus that is not finished: it holds no manifest\.json yet"
+    ) as error:
+        verify(tmp_path)
+    assert error.value.__notes__ == ["run `symbert prepare` again with the same settings to finish it"]
