@@ -24,17 +24,19 @@ def train(
     out: Annotated[Path, typer.Option(help="A new folder, for `symbert prepare --tokenizer` and AutoTokenizer.")],
     vocabulary_size: Annotated[int, typer.Option(min=1, help="Tokens; fewer if the text has fewer.")] = 30_522,
     cased: Annotated[bool, typer.Option("--cased", help="Keep capitals and accents.")] = False,
+    content_field: Annotated[str, typer.Option(metavar="FIELD", help="The records' text.")] = "content",
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> int:
     """Train a WordPiece tokenizer like BERT's; the same text gives the same tokenizer, byte for byte."""
     from oscar_prep.inputs import discover
+    from oscar_prep.layout import Layout
     from oscar_prep.shard_texts import ShardTexts
     from oscar_prep.wordpiece import check_new_folder, save, train_wordpiece
 
     check_new_folder(out)
     with progress("tokenizer", "B", quiet=quiet) as callback:
-        texts = ShardTexts(discover(inputs).files, passes=2, progress=callback)
+        texts = ShardTexts(discover(inputs).files, Layout(content_field), passes=2, progress=callback)
         trained = train_wordpiece(texts, vocabulary_size, lower_case=not cased)
     save(trained, out)
     size = trained.get_vocab_size()

@@ -2,21 +2,32 @@
 
 from collections.abc import Iterator, Sequence
 
+from durable.errors import with_hint
 from durable.progress import ProgressCallback, silent
+from oscar_prep.errors import PrepareError
 from oscar_prep.inputs import InputFile
-from oscar_prep.parse import parse
-from oscar_prep.read import ShardReader
+from oscar_prep.layout import OSCAR, Layout
+from oscar_prep.parse import BadLine, parse
+from oscar_prep.unit import reader_of
 
 
 class ShardTexts:
     """Call it for a pass over the content of every document, unfiltered, a block of documents at a time.
 
     `documents` and `bad` count the documents and the lines that are none, of the last pass. A pass raises
-    PrepareError, naming the file, if one is damaged.
+    PrepareError, naming the file, if one is damaged, or if no line of any is a document.
     """
 
-    def __init__(self, files: Sequence[InputFile], *, passes: int = 1, progress: ProgressCallback = silent) -> None:
+    def __init__(
+        self,
+        files: Sequence[InputFile],
+        layout: Layout = OSCAR,
+        *,
+        passes: int = 1,
+        progress: ProgressCallback = silent,
+    ) -> None:
         self._files = files
+        self._layout = layout
         self._progress = progress
         self._total = passes * sum(file.path.stat().st_size for file in files)
         self._done = 0
@@ -24,13 +35,26 @@ class ShardTexts:
 
     def __call__(self) -> Iterator[list[str]]:
         self.documents = self.bad = 0
+        first: tuple[InputFile, BadLine] | None = None
         for file in self._files:
-            with ShardReader(file) as reader:
+            with reader_of(file, self._layout) as reader:
                 for block in reader.blocks():
-                    parsed = parse(block)
+                    parsed = parse(block, self._layout)
                     self.documents += parsed.documents.num_rows
                     self.bad += len(parsed.bad)
+                    first = first or ((file, parsed.bad[0]) if parsed.bad else None)
                     self._progress(self._done + reader.bytes_read, self._total, {})
                     yield parsed.documents.column("content").to_pylist()
                 reader.finish()
                 self._done += reader.bytes_read
+        if first and not self.documents:
+            raise _no_document(self.bad, *first)
+
+
+def _no_document(count: int, file: InputFile, line: BadLine) -> PrepareError:
+    return with_hint(
+        PrepareError(
+            f"none of {count:,} lines is a document; the first is {file.name} line {line.line}: {line.reason}"
+        ),
+        f"--content-field names the text where it is not `content`; the line begins {line.start[:80]!r}",
+    )

@@ -56,3 +56,17 @@ def test_a_damaged_file_is_an_error_that_names_it_and_leaves_nothing(
     assert run(["tokenizer", "train", str(shards), "--out", str(shards.parent / "new")]) == 1
     assert "part_2.jsonl.gz is damaged" in capsys.readouterr().err
     assert not (shards.parent / "new").exists()
+
+
+def test_records_of_another_field_are_refused_with_the_field_that_was_expected_and_read_with_its_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "part.jsonl").write_text("".join(json.dumps({"text": document}) + "\n" for document in DOCUMENTS))
+    command = ["tokenizer", "train", str(tmp_path / "part.jsonl"), "--out", str(tmp_path / "new"), "--quiet"]
+    assert run(command) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: none of 2 lines is a document; the first is part.jsonl line 1: no `content`\n")
+    assert 'hint: --content-field names the text where it is not `content`; the line begins \'{"text"' in error
+    assert not (tmp_path / "new").exists()
+    assert run([*command, "--content-field", "text"]) == 0
+    assert "from 2 documents" in capsys.readouterr().out
