@@ -8,7 +8,7 @@ from cli.console import AsJson, print_json
 
 LIBRARIES = (
     "symbert", "torch", "transformers", "tokenizers", "datasets", "pyarrow", "pydantic", "safetensors", "numpy",
-    "scikit-learn", "scipy", "fasttext", "kenlm", "can_ada", "ray",
+    "scikit-learn", "scipy", "fasttext", "kenlm", "can_ada", "ray", "tensorboard",
 )  # fmt: skip
 
 

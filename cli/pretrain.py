@@ -1,13 +1,15 @@
 """`symbert pretrain`: a model from a corpus and a recipe."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from cli.console import AsJson, Quiet, print_json, progress, say
 from cli.values import Device, RecipeAssignments, Size, number, operators
 from durable.signals import EXIT_DONE
+
+Track = Literal["tensorboard"]
 
 
 def pretrain(
@@ -36,6 +38,10 @@ def pretrain(
         typer.Option(help="Start from the weights of a BERT folder, or of a checkpoint that folds into one."),
     ] = None,
     device: Device = None,
+    track: Annotated[
+        Track | None,
+        typer.Option(help="Mirror metrics.jsonl in RUN/tensorboard; needs the extra `tensorboard`."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything and print what the run will cost; train nothing.")
     ] = False,
@@ -62,7 +68,7 @@ def pretrain(
     stop = Stop(stop_after_step, max_minutes)
     with progress("pretrain", "steps", quiet=quiet) as show:
         outcome = training.pretrain(
-            data, out, chosen, device=device, init_from=init_from, stop=stop, progress=show, notice=say
+            data, out, chosen, device=device, init_from=init_from, stop=stop, track=track, progress=show, notice=say
         )
     if not outcome.first_rank:
         return outcome.exit_code

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from durable.files import write_text
+from train.track import TensorBoard
 
 NAME = "metrics.jsonl"
 
@@ -16,23 +17,31 @@ class MetricsLog:
     """Appends rows to a run's metrics.jsonl; opening it removes what lies beyond the step the run resumes from.
 
     So that after a kill the file reads as if the run had never been interrupted: rows later than the checkpoint
-    are computed again, and a line cut short by the kill goes as well.
+    are computed again, and a line cut short by the kill goes as well. `mirror` is given every row of the file.
     """
 
-    def __init__(self, run: Path, resumed_step: int | None) -> None:
-        path = run / NAME
+    def __init__(self, run: Path, resumed_step: int | None, mirror: TensorBoard | None = None) -> None:
+        path, self._mirror = run / NAME, mirror
         kept = [] if resumed_step is None else [row for row in read_metrics(run) if row["step"] <= resumed_step]
         write_text(path, "".join(map(_line, kept)), name="metrics")
         self._file = path.open("a", encoding="utf-8")
+        if mirror is not None:
+            mirror.open()
+            mirror.write(kept)
 
     def write(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Append rows; they have reached the operating system, not yet the disk, when this returns."""
+        rows = list(rows)
         self._file.write("".join(map(_line, rows)))
         self._file.flush()
+        if self._mirror is not None:
+            self._mirror.write(rows)
 
     def sync(self) -> None:
         """Wait until everything written is on the disk: a checkpoint must never be ahead of its metrics."""
         os.fsync(self._file.fileno())
+        if self._mirror is not None:
+            self._mirror.flush()
 
     def __enter__(self) -> Self:
         return self
@@ -41,6 +50,8 @@ class MetricsLog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
+        if self._mirror is not None:
+            self._mirror.close()
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:

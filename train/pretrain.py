@@ -31,6 +31,7 @@ from train.preflight import Preflight, preflight
 from train.ranks import Ranks, joined
 from train.recipe import Recipe, symbert_config
 from train.run import Notice, Outcome, Run, Stop
+from train.track import TRACKERS, Track
 
 RECIPE, ENVIRONMENT = "recipe.toml", "environment.json"
 
@@ -43,6 +44,7 @@ def pretrain(
     device: str | None = None,
     init_from: Path | None = None,
     stop: Stop = Stop(),  # noqa: B008  frozen
+    track: Track | None = None,
     progress: ProgressCallback = silent,
     notice: Notice = print,
 ) -> Outcome:
@@ -50,12 +52,13 @@ def pretrain(
 
     A new run starts from the weights of `init_from`, a stock BERT folder or a checkpoint that folds into one, as far
     as they have a counterpart. Signals (SIGTERM, SIGUSR1, Ctrl-C) and `stop` save a checkpoint at the next step
-    boundary; the outcome says so. Under torchrun or srun every rank makes this call. `progress` counts steps;
-    `notice` is told one line about anything unusual. Raises TrainError for a corpus, device or run folder that does
-    not fit; nothing has been written to `out` then.
+    boundary; the outcome says so. `track` mirrors metrics.jsonl for another program. Under torchrun or srun every rank
+    makes this call. `progress` counts steps; `notice` is told one line about anything unusual. Raises TrainError for a
+    corpus, device or run folder that does not fit; nothing has been written to `out` then.
     """
     corpus, recipe, found = _checked(data, recipe, device)
     _refuse_other_folders(out)
+    mirror = None if track is None else TRACKERS[track](out)
     start = None if init_from is None else file_sha256(_weights(init_from))
     with ExitStack() as stack:
         ranks = stack.enter_context(joined(found))
@@ -80,7 +83,7 @@ def pretrain(
             return run.train(None, request, stop, silent)
         record = identity(recipe, corpus, start)
         _record(out, corpus, record, run, invocation(recipe, found, run.step, ranks.count))
-        metrics = stack.enter_context(MetricsLog(out, None if checkpoint is None else run.step))
+        metrics = stack.enter_context(MetricsLog(out, None if checkpoint is None else run.step, mirror))
         outcome = run.train(metrics, request, stop, progress)
         _record_end(out, outcome, run.minutes_before)
         return outcome

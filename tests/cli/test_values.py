@@ -153,6 +153,7 @@ def test_the_lists_are_those_of_the_packages_that_use_them() -> None:
     from cli.evaluate import Precision
     from cli.glue import Average, Noise, Which
     from cli.prepare import MissingHarmfulPp, MissingWarnings
+    from cli.pretrain import Track
     from cli.report import Format
     from cli.values import Size
     from oscar_prep.configuration import Configuration
@@ -162,6 +163,7 @@ def test_the_lists_are_those_of_the_packages_that_use_them() -> None:
     from train.glue.noise import NOISES
     from train.glue.tasks import AVERAGES
     from train.recipe import TrainingSection
+    from train.track import TRACKERS
 
     assert [size.value for size in Size] == list(SIZES)
     for ours, theirs in (
@@ -169,6 +171,7 @@ def test_the_lists_are_those_of_the_packages_that_use_them() -> None:
         (Average, AVERAGES),
         (Noise, NOISES),
         (Format, FORMATS),
+        (Track, TRACKERS),
         (Precision, typing.get_args(TrainingSection.model_fields["precision"].annotation)),
         (MissingHarmfulPp, typing.get_args(Configuration.model_fields["missing_harmful_pp"].annotation)),
         (MissingWarnings, typing.get_args(Configuration.model_fields["missing_warnings"].annotation)),
