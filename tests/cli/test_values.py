@@ -89,7 +89,7 @@ def test_a_value_that_is_not_in_its_list_is_a_usage_error_that_names_the_choices
 TEXTS = [
     ("prepare x --out y --max-documents 0", "--max-documents"),
     ("prepare x --out y --max-tokens 0", "--max-tokens"),
-    ("prepare x --out y --sequence-length 1", "--sequence-length"),
+    ("prepare x --out y --sequence-length 2", "--sequence-length"),
     ("prepare x --out y --validation-share 0", "--validation-share"),
     ("prepare x --out y --validation-share 1", "--validation-share"),
     ("prepare x --out y --estimate 0", "--estimate"),
