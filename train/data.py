@@ -7,6 +7,7 @@ neither on batch size, workers and ranks nor on where a run was interrupted.
 Shape suffixes: N samples, L tokens a sample, M masked tokens.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -99,12 +100,19 @@ class Batch:
     """(M,) indices into the N·L tokens, ascending."""
     labels: Ids
     """(M,) the tokens that stood there."""
+    origins: Words
+    """(N, 2) epoch and number of each sample."""
+
+    def fingerprint(self) -> str:
+        """16 hex digits that two batches share if they are of the same samples and epochs, in the same order."""
+        return hashlib.sha256(self.origins.astype("<u8").tobytes()).hexdigest()[:16]
 
     def part(self, start: int, stop: int) -> "Batch":
         """Samples `start` to `stop`, with positions counted from the first of them."""
         length = self.input_ids.shape[1]
         first, last = np.searchsorted(self.positions, [start * length, stop * length])
-        return Batch(self.input_ids[start:stop], self.positions[first:last] - start * length, self.labels[first:last])
+        positions = self.positions[first:last] - start * length
+        return Batch(self.input_ids[start:stop], positions, self.labels[first:last], self.origins[start:stop])
 
     def padded(self, count: int) -> "Batch":
         """With `count` positions: the added ones are 0, with the label -100 that losses leave out."""
@@ -113,7 +121,7 @@ class Batch:
             np.pad(self.positions, (0, missing)),
             np.pad(self.labels, (0, missing), constant_values=-100),
         )
-        return Batch(self.input_ids, positions, labels)
+        return Batch(self.input_ids, positions, labels, self.origins)
 
 
 @dataclass(frozen=True)
@@ -139,7 +147,7 @@ class Masking:
         labels = tokens_NL.reshape(-1)[positions]
         input_ids = tokens_NL.copy()
         input_ids.reshape(-1)[positions] = self._seen(labels, draws_NL.reshape(-1)[positions])
-        return Batch(input_ids, positions, labels)
+        return Batch(input_ids, positions, labels, np.stack([epochs, samples], axis=1))
 
     def _seen(self, labels: Ids, draws: Words) -> Ids:
         fate = mixed(draws) >> np.uint64(32)

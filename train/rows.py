@@ -21,15 +21,16 @@ class PendingRows:
     """Rows of metrics.jsonl whose numbers are still on the device."""
 
     recipe: Recipe
-    pending: list[tuple[int, Tensor, Tensor]] = field(default_factory=list)
+    pending: list[tuple[int, str, Tensor, Tensor]] = field(default_factory=list)
     since: float = 0.0
 
     def start(self) -> None:
         """Measure the rate of the steps to come from now on."""
         self.since = perf_counter()
 
-    def add(self, step: int, loss: Tensor, norm: Tensor) -> None:
-        self.pending.append((step, loss, norm))
+    def add(self, step: int, samples: str, loss: Tensor, norm: Tensor) -> None:
+        """Loss and norm stay on the device; `samples` is the batch's fingerprint."""
+        self.pending.append((step, samples, loss, norm))
 
     @property
     def due(self) -> bool:
@@ -39,12 +40,12 @@ class PendingRows:
         """The rows since the last call, read from the device; the rate is the mean over them."""
         if not self.pending:
             return []
-        losses = trainer.ranks.total(torch.stack([loss for _, loss, _ in self.pending]), trainer.device).tolist()
-        norms = torch.stack([norm for _, _, norm in self.pending]).tolist()
+        losses = trainer.ranks.total(torch.stack([loss for _, _, loss, _ in self.pending]), trainer.device).tolist()
+        norms = torch.stack([norm for *_, norm in self.pending]).tolist()
         rate = len(losses) * self.tokens(1) / (perf_counter() - self.since)
         rows = [
-            self._row(step, loss, norm, rate)
-            for (step, _, _), loss, norm in zip(self.pending, losses, norms, strict=True)
+            self._row(step, samples, loss, norm, rate)
+            for (step, samples, _, _), loss, norm in zip(self.pending, losses, norms, strict=True)
         ]
         self.pending.clear()
         self.start()
@@ -54,13 +55,14 @@ class PendingRows:
         """Tokens seen by the end of `step`."""
         return step * self.recipe.training.batch_size * self.recipe.data.sequence_length
 
-    def _row(self, step: int, loss: float, norm: float, rate: float) -> dict[str, Any]:
+    def _row(self, step: int, samples: str, loss: float, norm: float, rate: float) -> dict[str, Any]:
         # In fp16 an infinite norm is the loss scale being found too large: the step is left out, and no accident.
         skipped = self.recipe.training.precision == "fp16" and not math.isfinite(norm)
         return {
             "kind": "train",
             "step": step,
             "tokens": self.tokens(step),
+            "samples": samples,
             "loss": loss,
             "gradient_norm": None if skipped else norm,
             "learning_rate": learning_rate(step, self.recipe.optimizer.learning_rate, self.recipe.schedule),

@@ -125,7 +125,8 @@ class Run:
         failpoint("pretrain.step")
         self.step += 1
         try:
-            self.rows.add(self.step, *self.trainer.step(self.step, self._next_batch()))
+            batch = self._next_batch()
+            self.rows.add(self.step, batch.fingerprint(), *self.trainer.step(self.step, batch))
         except torch.OutOfMemoryError:
             size = self.trainer.predictor.micro_batch_size
             raise with_hint(

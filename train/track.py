@@ -15,7 +15,7 @@ from train.errors import TrainError
 
 Track = Literal["tensorboard"]
 FOLDER = "tensorboard"
-NO_SCALARS = frozenset({"kind", "step"})
+NO_SCALARS = frozenset({"kind", "step", "samples"})
 
 
 class TensorBoard:

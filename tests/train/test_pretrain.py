@@ -1,8 +1,10 @@
+import hashlib
 import itertools
 import json
 import math
 import os
 import signal
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,6 +20,7 @@ from symbert import OPERATORS
 from tests.corpora import write_corpus
 from tests.train.tiny import tiny_assignments, tiny_recipe
 from train.checkpoint import checkpoint_folder
+from train.data import TrainingOrder
 from train.errors import TrainError
 from train.loop import Trainer
 from train.metrics import read_metrics
@@ -74,11 +77,22 @@ def test_metrics_have_every_step_and_every_evaluation_with_the_documented_keys(w
     evaluations = [row for row in rows if row["kind"] == "evaluation"]
     assert [row["step"] for row in training] == list(range(1, 21))
     assert [row["step"] for row in evaluations] == [0, 5, 10, 15, 20]
-    names = ("step", "tokens", "loss", "gradient_norm", "learning_rate", "tokens_per_second")
+    names = ("step", "tokens", "samples", "loss", "gradient_norm", "learning_rate", "tokens_per_second")
     assert all(list(row) == ["kind", *names] for row in training)
     names = ("step", "tokens", "minutes", "evaluation_loss", "evaluation_standard_error", "evaluation_accuracy")
     assert all(list(row) == ["kind", *names] for row in evaluations)
     assert all(row["tokens"] == row["step"] * 8 * 32 for row in rows)
+
+
+def test_the_metrics_tell_of_every_step_which_samples_it_saw(whole: Path) -> None:
+    order = TrainingOrder(96, seed=1)
+    expected = []
+    for step in range(20):
+        samples, epochs = order.at(step * 8, step * 8 + 8)
+        words = [word for pair in zip(epochs.tolist(), samples.tolist(), strict=True) for word in pair]
+        expected.append(hashlib.sha256(struct.pack("<16Q", *words)).hexdigest()[:16])
+    assert [row["samples"] for row in read_metrics(whole) if row["kind"] == "train"] == expected
+    assert len(set(expected)) == 20
 
 
 def test_the_last_step_is_evaluated_and_saved_even_if_none_is_due(corpus: Path, tmp_path: Path) -> None:

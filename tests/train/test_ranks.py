@@ -1,4 +1,5 @@
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from durable.files import file_sha256
 from tests.corpora import write_corpus
 from tests.train.tiny import tiny_assignments, tiny_recipe
 from train.checkpoint import checkpoint_folder
+from train.data import TrainingOrder
 from train.errors import TrainError
 from train.metrics import read_metrics
 from train.pretrain import pretrain
@@ -92,7 +94,8 @@ def test_two_ranks_have_the_losses_of_one(tmp_path: Path) -> None:
     assert finish(start(corpus, tmp_path / "two", **changes)) == [0, 0]
     pretrain(corpus, tmp_path / "one", tiny_recipe("pairwise", **changes), device="cpu")
     one, two = facts(tmp_path / "one"), facts(tmp_path / "two")
-    assert [(row["kind"], row["step"]) for row in one] == [(row["kind"], row["step"]) for row in two]
+    for name in ("kind", "step", "samples"):
+        assert [row.get(name) for row in one] == [row.get(name) for row in two]
     for name in ("loss", "evaluation_loss", "gradient_norm"):
         found = [row[name] for row in two if name in row]
         assert found == pytest.approx(
@@ -111,6 +114,20 @@ def test_two_ranks_that_stop_and_go_on_are_the_same_as_two_that_never_stopped(tm
     for name in ("model.safetensors", "optimizer.safetensors"):
         hashes = {file_sha256(checkpoint_folder(tmp_path / run, 20) / name) for run in ("whole", "parts")}
         assert len(hashes) == 1
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_not_finite_stops_both_ranks_before_the_step_and_names_the_whole_batch(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus")
+    processes = start(corpus, tmp_path / "run", optimizer__learning_rate=1e30, checkpoint__every=2)
+    said = [process.communicate(timeout=300)[1].decode() for process in processes]
+    assert [process.returncode for process in processes] == [1, 1], "\n".join(said)
+    told = re.search(r"error: step (\d+): loss .*Samples \[(.*)\] of epochs", said[0])
+    assert told is not None
+    step = int(told[1])
+    samples, _ = TrainingOrder(96, seed=1).at(8 * step - 8, 8 * step)
+    assert [int(number) for number in told[2].split(",")] == samples.tolist()
+    assert max(row["step"] for row in read_metrics(tmp_path / "run")) < step
 
 
 @pytest.mark.slow
