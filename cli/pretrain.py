@@ -63,7 +63,8 @@ def pretrain(
         recipe, operator=operator, size=size and size.value, max_steps=max_steps, assignments=assignments or ()
     )
     if dry_run:
-        _show_costs(training.dry_run(data, chosen, device=device).facts(), as_json)
+        costs = training.dry_run(data, out, chosen, device=device, init_from=init_from, notice=say)
+        _show_costs(costs.facts(), as_json)
         return EXIT_DONE
     stop = Stop(stop_after_step, max_minutes)
     with progress("pretrain", "steps", quiet=quiet) as show:
@@ -94,12 +95,13 @@ def _show_costs(facts: dict[str, Any], as_json: bool) -> None:
         return
     minutes = facts["max_minutes"]
     budget = f", or fewer: the run ends after {minutes:g} minutes" if minutes is not None else ""
+    done = f", of which {facts['steps_done']:,} are done" if facts["steps_done"] else ""
     for name, value in (
         ("parameters", f"{facts['parameters']:,}"),
         ("FLOPs a token", f"{facts['flops_per_token']:,} (forward and backward)"),
         ("matrix product", f"{facts['matrix_flops_per_second'] / 1e12:.3g} TFLOP/s on this device, just now"),
         ("memory, about", f"{facts['memory_bytes'] / 2**30:.2f} GiB with micro-batches of {facts['micro_batch_size']}"),
-        ("steps", f"{facts['steps']:,}{budget}"),
+        ("steps", f"{facts['steps']:,}{done}{budget}"),
         ("tokens", f"{facts['tokens']:,}"),
         ("passes", f"{facts['passes']:.3g} over {facts['training_samples']:,} training samples"),
         ("evaluation", f"{facts['evaluation_samples']:,} samples, unigram entropy {facts['unigram_entropy']:.3f} nats"),

@@ -138,5 +138,11 @@ def _in_plain_words(model: type[BaseModel], error: ValidationError, what: str) -
     reason = fault["msg"].removeprefix("Value error, ").removeprefix("Input ")
     reason = reason[:1].lower() + reason[1:]
     if not key:
-        return DurableError(f"{what}: {reason}")
-    return DurableError(f"`{key}` = {fault['input']!r}: {reason}")
+        refusal = DurableError(f"{what}: {reason}")
+    elif isinstance(fault["input"], Mapping):
+        refusal = DurableError(f"[{key}]: {reason}")
+    else:
+        refusal = DurableError(f"`{key}` = {fault['input']!r}: {reason}")
+    for note in getattr(fault.get("ctx", {}).get("error"), "__notes__", []):
+        refusal.add_note(note)
+    return refusal

@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers.utils import logging
 
+from durable.errors import with_hint
 from durable.files import file_sha256, partial_name, whole_folder, write_json
 from train.errors import TrainError
 
@@ -88,6 +89,26 @@ def load_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, folder: P
     stored = load_file(folder / OPTIMIZER)
     for name, parameter in _trained(model):
         optimizer.state[parameter] = {moment: stored[f"{name}.{moment}"].to(parameter.device) for moment in MOMENTS}
+
+
+def set_aside_later(run: Path, resumed: Checkpoint | None, notice: Callable[[str], None]) -> None:
+    """Rename the checkpoints later than that which a run resumes from, all of them damaged, to `damaged-step-…`.
+
+    Raises TrainError if there are checkpoints and the run resumes from none: it would begin anew in silence.
+    """
+    folders = [path for path in sorted((run / "checkpoints").glob("step-*")) if path != (resumed and resumed.folder)]
+    if resumed is None and folders:
+        raise with_hint(
+            TrainError(f"{run} has {len(folders)} checkpoints, none of which can be resumed"),
+            f"give another --out; or delete {run / 'checkpoints'} to begin anew",
+        )
+    for folder in folders:
+        if resumed is not None and folder.name > resumed.folder.name:
+            aside = folder.with_name(f"damaged-{folder.name}")
+            if aside.exists():
+                shutil.rmtree(aside)
+            folder.rename(aside)
+            notice(f"{folder} is kept as {aside.name}")
 
 
 def newest_valid(run: Path, notice: Callable[[str], None]) -> Checkpoint | None:

@@ -33,6 +33,8 @@ class Preflight:
     """About: weights, gradients and moments, and the activations of one micro-batch."""
     micro_batch_size: int
     steps: int
+    steps_done: int
+    """By the run that would be resumed."""
     max_minutes: float | None
     """The compute budget, with which the run may end sooner."""
     tokens: int
@@ -45,14 +47,15 @@ class Preflight:
 
     @property
     def least_seconds(self) -> float:
-        """How long the steps would take at the full matrix rate; a good run reaches about half of it."""
-        return self.tokens * self.flops_per_token / self.matrix_flops_per_second
+        """How long the steps left would take at the full matrix rate; a good run reaches about half of it."""
+        left = self.tokens * (self.steps - self.steps_done) / self.steps
+        return left * self.flops_per_token / self.matrix_flops_per_second
 
     def facts(self) -> dict[str, Any]:
         return {**asdict(self), "least_seconds": self.least_seconds}
 
 
-def preflight(corpus: Corpus, recipe: Recipe, device: torch.device) -> Preflight:
+def preflight(corpus: Corpus, recipe: Recipe, device: torch.device, steps_done: int = 0) -> Preflight:
     """Count, measure and estimate; trains nothing and writes nothing. The recipe's precision must be resolved."""
     tokens_per_step = recipe.training.batch_size * recipe.data.sequence_length
     return Preflight(
@@ -62,6 +65,7 @@ def preflight(corpus: Corpus, recipe: Recipe, device: torch.device) -> Preflight
         memory_bytes=memory_bytes(recipe, device),
         micro_batch_size=micro_batch_size(recipe, device),
         steps=recipe.schedule.max_steps,
+        steps_done=steps_done,
         max_minutes=recipe.schedule.max_minutes,
         tokens=recipe.schedule.max_steps * tokens_per_step,
         passes=recipe.schedule.max_steps * recipe.training.batch_size / len(corpus.train),

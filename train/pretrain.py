@@ -18,7 +18,7 @@ from durable.settings import difference, dump_toml
 from durable.signals import StopRequest
 from symbert import SymbertForMaskedLM
 from symbert.from_bert import load_bert, start_from_bert
-from train.checkpoint import WEIGHTS, Checkpoint, checkpoint_folder, newest_valid, open_checkpoint
+from train.checkpoint import WEIGHTS, Checkpoint, checkpoint_folder, newest_valid, open_checkpoint, set_aside_later
 from train.corpus import Corpus, check_fit, open_corpus
 from train.cpu import keep_freed_memory
 from train.data import FIRST_WEIGHTS, key
@@ -89,9 +89,26 @@ def pretrain(
         return outcome
 
 
-def dry_run(data: Path, recipe: Recipe, *, device: str | None = None) -> Preflight:
-    """What `pretrain` would cost; refuses what `pretrain` would refuse, and writes nothing."""
-    return preflight(*_checked(data, recipe, device))
+def dry_run(
+    data: Path,
+    out: Path,
+    recipe: Recipe,
+    *,
+    device: str | None = None,
+    init_from: Path | None = None,
+    notice: Notice = print,
+) -> Preflight:
+    """What `pretrain` would cost, or what is left of it; refuses what `pretrain` would refuse, and writes nothing."""
+    corpus, recipe, found = _checked(data, recipe, device)
+    _refuse_other_folders(out)
+    start = None if init_from is None else file_sha256(_weights(init_from))
+    _refuse_other_settings(out, identity(recipe, corpus, start))
+    checkpoint = newest_valid(out, notice)
+    if checkpoint is None:
+        corpus.check_hashes()
+        if init_from is not None:
+            _start_from(first_model(recipe), init_from, notice)
+    return preflight(corpus, recipe, found, steps_done=checkpoint.step if checkpoint else 0)
 
 
 def first_model(recipe: Recipe) -> Any:
@@ -111,6 +128,8 @@ def _checked(data: Path, recipe: Recipe, device: str | None) -> tuple[Corpus, Re
 def _found_by_all(out: Path, ranks: Ranks, device: torch.device, notice: Notice) -> Checkpoint | None:
     """The newest valid checkpoint, which the first rank looks for: all must begin with the same one."""
     found = newest_valid(out, notice) if ranks.first else None
+    if ranks.first:
+        set_aside_later(out, found, notice)
     step = int(ranks.total(torch.tensor(found.step if found else 0), device))
     return found if ranks.first or not step else open_checkpoint(checkpoint_folder(out, step))
 

@@ -120,9 +120,10 @@ class ScheduleSection(Section):
     @model_validator(mode="after")
     def the_peak_is_reached(self) -> Self:
         if self.max_steps < self.warmup_steps:
-            raise ValueError(
+            error = ValueError(
                 f"max_steps {self.max_steps} is below warmup_steps {self.warmup_steps}: the peak would never be reached"
             )
+            raise with_hint(error, f"--set schedule.warmup_steps={self.max_steps // 20}, a twentieth as in the paper")
         return self
 
 

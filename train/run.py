@@ -4,8 +4,9 @@ At the end of a step its row is written, then an evaluation if one is due, then 
 metrics on disk always reach at least as far as the newest checkpoint, and resuming cuts them back to it.
 """
 
+import contextlib
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,17 +125,25 @@ class Run:
     def _take_step(self) -> None:
         failpoint("pretrain.step")
         self.step += 1
-        try:
-            batch = self._next_batch()
+        batch = self._next_batch()
+        with self._enough_memory():
             self.rows.add(self.step, batch.fingerprint(), *self.trainer.step(self.step, batch))
-        except torch.OutOfMemoryError:
+
+    @contextlib.contextmanager
+    def _enough_memory(self) -> Iterator[None]:
+        """Turn a lack of memory into a refusal that proposes a micro-batch."""
+        try:
+            yield
+        except RuntimeError as error:
+            # A GPU's lack of memory has a class of its own; the CPU's is a RuntimeError like many others.
+            if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+                raise
             size = self.trainer.predictor.micro_batch_size
-            raise with_hint(
-                TrainError(
-                    f"step {self.step}: {self.trainer.device} has not the memory for micro-batches of {size} samples"
-                ),
-                f"--set runtime.micro_batch_size={max(1, size // 2)}, which changes rounding and dropout alone",
-            ) from None
+            refusal = TrainError(
+                f"step {self.step}: {self.trainer.device} has not the memory for micro-batches of {size} samples"
+            )
+            smaller = f"--set runtime.micro_batch_size={size // 2}, which changes rounding and dropout alone"
+            raise with_hint(refusal, smaller if size > 1 else "a smaller model, or shorter samples") from None
 
     def _next_batch(self) -> Batch:
         """This step's batch, made while the step before was running; and have the next one made."""
@@ -175,7 +184,8 @@ class Run:
     def _evaluate(self) -> None:
         self._write_rows()
         settings = self.recipe.evaluation
-        found = self.trainer.predictor.evaluate(self.corpus.validation, self.masking, settings, self.ranks)
+        with self._enough_memory():
+            found = self.trainer.predictor.evaluate(self.corpus.validation, self.masking, settings, self.ranks)
         place = {"step": self.step, "tokens": self.rows.tokens(self.step)}
         row = {
             "kind": "evaluation",

@@ -43,7 +43,11 @@ def test_a_run_stops_goes_on_and_finishes(corpus: Path, tmp_path: Path, capsys: 
         ),
         (["--device", "cuda:77"], {}, ["error: --device cuda:77 is not there", "hint: --device cpu"]),
         ([], {"model.vocab_size": 30522}, ["a tokenizer of 101 entries", "hint: --set model.vocab_size=101"]),
-        (["--max-steps", "3"], {"schedule.max_steps": 3}, ["error: ", "max_steps 3 is below warmup_steps 4"]),
+        (
+            ["--max-steps", "3"],
+            {"schedule.max_steps": 3},
+            ["error: [schedule]: max_steps 3 is below warmup_steps 4", "hint: --set schedule.warmup_steps=0"],
+        ),
     ],
 )
 def test_a_refusal_says_what_is_wrong_and_writes_nothing(
@@ -71,6 +75,20 @@ def test_a_dry_run_prints_the_costs_and_writes_nothing(
     assert f"parameters      {facts['parameters']:,}\n" in capsys.readouterr().out
     assert run(command(corpus, tmp_path / "run", "--dry-run", **{"data.sequence_length": 16})) == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_refuses_what_the_run_would_and_says_what_is_left_of_one(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert run(command(corpus, out, "--dry-run", "--init-from", str(corpus))) == 1
+    assert "holds no model.safetensors" in capsys.readouterr().err
+    assert run(command(corpus, out, "--stop-after-step", "5")) == 75
+    capsys.readouterr()
+    assert run(command(corpus, out, "--dry-run")) == 0
+    assert "20, of which 5 are done" in capsys.readouterr().out
+    assert run(command(corpus, out, "--dry-run", **{"optimizer.learning_rate": 0.5})) == 1
+    assert "holds a run with other settings" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("missing", ["--data", "--out"])

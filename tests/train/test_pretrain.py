@@ -206,12 +206,18 @@ def test_the_budget_is_the_sum_of_all_invocations(
     assert [entry["minutes"] for entry in record["invocations"]] == pytest.approx([0.4, 0.6])
 
 
-def test_too_little_memory_proposes_a_micro_batch(
-    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def exhausted(*_: object) -> None:
-        raise torch.OutOfMemoryError
+def of_a_gpu(*_: object) -> None:
+    raise torch.OutOfMemoryError
 
+
+def of_a_cpu(*_: object) -> None:
+    torch.empty(1 << 50)
+
+
+@pytest.mark.parametrize("exhausted", [of_a_gpu, of_a_cpu])
+def test_too_little_memory_proposes_a_micro_batch(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exhausted: Callable[..., None]
+) -> None:
     monkeypatch.setattr(Trainer, "step", exhausted)
     with pytest.raises(TrainError, match="step 1: cpu has not the memory for micro-batches of 8 samples") as refusal:
         pretrain(corpus, tmp_path, tiny_recipe(), device="cpu")
@@ -254,7 +260,27 @@ def test_going_on_passes_over_a_damaged_checkpoint(corpus: Path, tmp_path: Path,
     said: list[str] = []
     pretrain(corpus, tmp_path, exact_recipe(), device="cpu", notice=said.append)
     assert "step-00000013/optimizer.safetensors is damaged" in said[0]
+    assert "step-00000013 is kept as damaged-step-00000013" in said[1]
     assert_same(tmp_path, whole)
+
+
+def test_a_checkpoint_before_a_damaged_one_can_be_saved(corpus: Path, tmp_path: Path, whole: Path) -> None:
+    pretrain(corpus, tmp_path, exact_recipe(), device="cpu", stop=Stop(after_step=9))
+    (checkpoint_folder(tmp_path, 9) / "config.json").unlink()
+    pretrain(corpus, tmp_path, exact_recipe(), device="cpu", stop=Stop(after_step=8))
+    assert checkpoint_folder(tmp_path, 8).is_dir()
+    pretrain(corpus, tmp_path, exact_recipe(), device="cpu")
+    assert_same(tmp_path, whole)
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_does_not_begin_anew_in_silence(corpus: Path, tmp_path: Path) -> None:
+    pretrain(corpus, tmp_path, exact_recipe(), device="cpu", stop=Stop(after_step=2))
+    before = facts(tmp_path)
+    (checkpoint_folder(tmp_path, 2) / "optimizer.safetensors").unlink()
+    with pytest.raises(TrainError, match="has 1 checkpoints, none of which can be resumed") as refusal:
+        pretrain(corpus, tmp_path, exact_recipe(), device="cpu")
+    assert "to begin anew" in refusal.value.__notes__[0]
+    assert facts(tmp_path) == before
 
 
 @pytest.mark.slow
