@@ -88,28 +88,33 @@ class _Dropout(torch.autograd.Function):
 
 
 class _Attention(torch.autograd.Function):
-    """softmax(Q K^T) with dropout, times V; Q comes scaled."""
+    """softmax(Q K^T), with dropout if there is any, times V; Q comes scaled."""
 
     @staticmethod
     def forward(ctx: Any, query_BHLK: Tensor, key_BHMK: Tensor, value_BHMK: Tensor, probability: float) -> Tensor:
         probabilities_BHLM = torch.matmul(query_BHLK, key_BHMK.transpose(2, 3)).softmax(-1)
-        words_BHLM, kept = keep_mask(probabilities_BHLM, probability)
+        words_BHLM, kept = keep_mask(probabilities_BHLM, probability) if probability else (None, 1.0)
         ctx.save_for_backward(query_BHLK, key_BHMK, value_BHMK, probabilities_BHLM, words_BHLM)
         ctx.kept = kept
-        return torch.matmul(masked(probabilities_BHLM, words_BHLM), value_BHMK).div_(kept)
+        return torch.matmul(_dropped(probabilities_BHLM, words_BHLM), value_BHMK).div_(kept)
 
     @staticmethod
     def backward(ctx: Any, gradient_BHLK: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         query_BHLK, key_BHMK, value_BHMK, probabilities_BHLM, words_BHLM = ctx.saved_tensors
         gradient_BHLK = gradient_BHLK / ctx.kept
-        dropped_BHLM = masked(probabilities_BHLM, words_BHLM)
+        dropped_BHLM = _dropped(probabilities_BHLM, words_BHLM)
         value_gradient_BHMK = torch.matmul(dropped_BHLM.transpose(2, 3), gradient_BHLK)
         inner_BHLM = torch.matmul(gradient_BHLK, value_BHMK.transpose(2, 3))
-        inner_BHLM.view(words_BHLM.dtype).bitwise_and_(words_BHLM)
+        if words_BHLM is not None:
+            inner_BHLM.view(words_BHLM.dtype).bitwise_and_(words_BHLM)
         scores_BHLM = torch._softmax_backward_data(inner_BHLM, probabilities_BHLM, -1, probabilities_BHLM.dtype)
         query_gradient_BHLK = torch.matmul(scores_BHLM, key_BHMK)
         key_gradient_BHMK = torch.matmul(scores_BHLM.transpose(2, 3), query_BHLK)
         return query_gradient_BHLK, key_gradient_BHMK, value_gradient_BHMK, None
+
+
+def _dropped(values: Tensor, words: Tensor | None) -> Tensor:
+    return values if words is None else masked(values, words)
 
 
 def attention(
@@ -122,8 +127,12 @@ def attention(
     scaling: float | None = None,
     **_: object,
 ) -> tuple[Tensor, None]:
-    """An attention kernel in transformers' signature: by bits where there is dropout and no mask, else sdpa."""
-    if dropout == 0 or attention_mask is not None:
+    """An attention kernel in transformers' signature: step by step in training, sdpa in evaluation or with a mask.
+
+    Forward and backward pass of sdpa without dropout (bf16, one thread) took 3.8 times as long with 64 rows of 64 and
+    4 heads of 32, and 1.3 times with 8 rows of 512 and 8 heads of 64.
+    """
+    if attention_mask is not None or not torch.is_grad_enabled():
         context_BHLK = nn.functional.scaled_dot_product_attention(
             query_BHLK, key_BHMK, value_BHMK, attention_mask, dropout if module.training else 0.0, scale=scaling
         )

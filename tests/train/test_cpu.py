@@ -62,10 +62,11 @@ def inputs(dtype: torch.dtype = torch.float64) -> list[Tensor]:
     return [torch.randn(2, 3, 5, 7, dtype=dtype, requires_grad=True) for _ in range(3)]
 
 
-def test_the_gradients_of_attention_with_dropout_are_right() -> None:
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_the_gradients_of_attention_are_right(dropout: float) -> None:
     def seeded(*tensors: Tensor) -> Tensor:
         torch.manual_seed(3)
-        return attention(nn.Identity().train(), *tensors, None, dropout=0.3, scaling=0.4)[0]
+        return attention(nn.Identity().train(), *tensors, None, dropout=dropout, scaling=0.4)[0]
 
     assert torch.autograd.gradcheck(seeded, inputs())
 
@@ -82,11 +83,20 @@ def test_attention_with_dropout_is_softmax_with_some_probabilities_dropped() -> 
 
 
 @pytest.mark.parametrize("mask", [None, torch.tensor([True, True, True, False, False]).expand(2, 1, 5, 5)])
-def test_attention_without_dropout_is_sdpa(mask: Tensor | None) -> None:
+@pytest.mark.parametrize("training", [True, False])
+def test_attention_without_dropout_is_sdpa(mask: Tensor | None, training: bool) -> None:
     query, key, value = inputs()
-    found, _ = attention(nn.Identity().train(), query, key, value, mask, dropout=0.0)
+    with torch.set_grad_enabled(training):
+        found, _ = attention(nn.Identity().train(training), query, key, value, mask, dropout=0.0)
     expected = nn.functional.scaled_dot_product_attention(query, key, value, mask)
     torch.testing.assert_close(found, expected.transpose(1, 2))
+
+
+def test_without_dropout_no_random_number_is_drawn() -> None:
+    tensors = inputs()
+    before = torch.get_rng_state()
+    attention(nn.Identity().train(), *tensors, None, dropout=0.0)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.parametrize("operator", OPERATORS)
