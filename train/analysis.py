@@ -1,20 +1,16 @@
 """Convergence and significance: where a plateau ends, steps to a loss, and tests between seeds.
 
-A curve is two sequences of equal length, ascending steps and their evaluation losses (or scores). Works on any run's
-metrics.jsonl and on the curves that Courtois et al. (2024, Figure 2) published.
+A curve is two sequences of equal length, ascending steps and their evaluation losses (or scores), of a run or as
+published.
 """
 
-import csv
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
-
-from train.metrics import read_metrics
 
 Steps = Sequence[int]
 Values = Sequence[float]
@@ -28,37 +24,6 @@ PLATEAU_DEFINITION = (
     "1 nat below."
 )
 
-PUBLISHED_PLATEAU_ENDS: Mapping[str, Mapping[str, int]] = {
-    "base": {"original": 27_750, "symmetric": 15_000, "pairwise": 13_000},
-    "small": {"original": 14_750, "symmetric": 13_750, "pairwise": 10_750},
-}
-"""First evaluated step below 5.5 nats on the curves of Courtois et al. (2024), Figure 2: a second reference."""
-
-
-@dataclass(frozen=True)
-class Curve:
-    """Evaluation loss over steps."""
-
-    steps: tuple[int, ...]
-    losses: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class Saving:
-    """Steps that a run needs to a loss, against a baseline."""
-
-    steps: int
-    baseline_steps: int
-
-    @property
-    def saved(self) -> int:
-        return self.baseline_steps - self.steps
-
-    @property
-    def ratio(self) -> float:
-        """Below 1 where the run is sooner; 0.5 is half the steps."""
-        return self.steps / self.baseline_steps
-
 
 @dataclass(frozen=True)
 class Comparison:
@@ -67,21 +32,6 @@ class Comparison:
     statistic: float
     degrees_of_freedom: float | None
     p_value: float
-
-
-def run_curve(run: Path) -> Curve:
-    """The evaluations of a run folder."""
-    rows = [row for row in read_metrics(run) if row["kind"] == "evaluation"]
-    return Curve(tuple(row["step"] for row in rows), tuple(row["evaluation_loss"] for row in rows))
-
-
-def published_curves(path: Path) -> dict[tuple[str, str], Curve]:
-    """Curves by (size, operator) from a CSV of size, operator, step, loss, as the authors' logs are kept."""
-    points: dict[tuple[str, str], list[tuple[int, float]]] = {}
-    with path.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            points.setdefault((row["size"], row["operator"]), []).append((int(row["step"]), float(row["loss"])))
-    return {name: Curve(*zip(*sorted(found), strict=True)) for name, found in points.items()}
 
 
 def first_below(steps: Steps, losses: Values, level: float) -> int | None:
@@ -94,13 +44,6 @@ def stays_below(steps: Steps, losses: Values, level: float) -> int | None:
     above = np.flatnonzero(~(np.asarray(losses) < level))
     start = int(above[-1]) + 1 if above.size else 0
     return steps[start] if start < len(steps) else None
-
-
-def steps_saved(run: Curve, baseline: Curve, level: float) -> Saving | None:
-    """Steps to the first loss below `level` against a baseline's; None if one of the two never gets there."""
-    ours = first_below(run.steps, run.losses, level)
-    theirs = first_below(baseline.steps, baseline.losses, level)
-    return None if ours is None or not theirs else Saving(ours, theirs)
 
 
 def plateau_level(steps: Steps, losses: Values) -> float | None:
