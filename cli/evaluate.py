@@ -24,12 +24,15 @@ def evaluate(
     The standard error takes samples as the independent draws. The unigram entropy is the loss of always guessing by
     frequency.
     """
+    from transformers.utils import logging
+
     from train.corpus import open_corpus
     from train.device import find_device, with_precision
     from train.evaluate import evaluate as evaluate_checkpoint
     from train.preflight import unigram_entropy
     from train.recipe import load_recipe
 
+    logging.disable_progress_bar()
     chosen = load_recipe(assignments=[f"training.precision={precision}", f"evaluation.samples={samples}"])
     found = find_device(device)
     resolved = with_precision(chosen, found).training.precision

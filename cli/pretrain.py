@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from cli.checkpoint import model_folder
 from cli.console import AsJson, Quiet, print_json, progress, say
 from cli.values import Device, RecipeAssignments, Size, number, operators
 from durable.signals import EXIT_DONE
@@ -35,7 +36,7 @@ def pretrain(
     ] = None,
     init_from: Annotated[
         Path | None,
-        typer.Option(help="Start from the weights of a BERT folder, or of a checkpoint that folds into one."),
+        typer.Option(help="Start from the weights of a BERT folder, or of a checkpoint or run that folds into one."),
     ] = None,
     device: Device = None,
     track: Annotated[
@@ -55,6 +56,8 @@ def pretrain(
     """
     if operator is not None:
         operators("--operator", operator)
+    from transformers.utils import logging
+
     from train import pretrain as training
     from train.recipe import load_recipe
     from train.run import Stop
@@ -62,6 +65,9 @@ def pretrain(
     chosen = load_recipe(
         recipe, operator=operator, size=size and size.value, max_steps=max_steps, assignments=assignments or ()
     )
+    logging.disable_progress_bar()
+    if init_from is not None:
+        init_from = model_folder(init_from)
     if dry_run:
         costs = training.dry_run(data, out, chosen, device=device, init_from=init_from, notice=say)
         _show_costs(costs.facts(), as_json)

@@ -1,9 +1,13 @@
 """Open a checkpoint folder of this package with the head it was saved with, and refuse what is not one."""
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from .errors import SymbertError, unknown_name
@@ -13,15 +17,36 @@ from .modeling_symbert import SymbertPreTrainedModel
 MODEL_CLASSES = {model_class.__name__: model_class for model_class in BERT_CLASSES}
 
 
+def read_config(folder: Path) -> dict[str, Any]:
+    """The fields of a model folder's config.json. Raises SymbertError, naming the file, if it is none."""
+    path = folder / "config.json"
+    try:
+        fields = json.loads(path.read_text("utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise SymbertError(f"{folder} holds no config.json, expected a checkpoint folder") from None
+    except ValueError as error:
+        raise SymbertError(f"{path} is damaged: {error}") from None
+    if not isinstance(fields, dict):
+        raise SymbertError(f"{path} is damaged: expected a JSON object")
+    return fields
+
+
+@contextlib.contextmanager
+def whole_weights(folder: Path) -> Iterator[None]:
+    """Turn the refusal of weights that are cut or no weights at all into a SymbertError that names the folder."""
+    try:
+        yield
+    except SafetensorError as error:
+        raise SymbertError(f"{folder}: the weights are damaged: {error}") from None
+
+
 def load_checkpoint(folder: Path, dtype: torch.dtype = torch.float32) -> SymbertPreTrainedModel:
     """The model saved in `folder`, on the CPU and in evaluation mode.
 
     Raises SymbertError, naming the folder, if it holds no checkpoint of this package, or weights that are not those
     of its configuration.
     """
-    if not (folder / "config.json").is_file():
-        raise SymbertError(f"{folder} holds no config.json, expected a checkpoint folder")
-    fields = json.loads((folder / "config.json").read_text("utf-8"))
+    fields = read_config(folder)
     if fields.get("model_type") != "symbert":
         raise SymbertError(f"{folder} holds a `{fields.get('model_type')}` model, expected a `symbert` one")
     if not any((folder / name).is_file() for name in (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME)):
@@ -29,9 +54,10 @@ def load_checkpoint(folder: Path, dtype: torch.dtype = torch.float32) -> Symbert
     (architecture,) = fields.get("architectures") or ["SymbertForMaskedLM"]
     if architecture not in MODEL_CLASSES:
         raise unknown_name("a model of symbert", architecture, list(MODEL_CLASSES))
-    model, report = MODEL_CLASSES[architecture].from_pretrained(
-        folder, dtype=dtype, local_files_only=True, output_loading_info=True
-    )
+    with whole_weights(folder):
+        model, report = MODEL_CLASSES[architecture].from_pretrained(
+            folder, dtype=dtype, local_files_only=True, output_loading_info=True
+        )
     for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if report[problem]:
             names = ", ".join(sorted(str(name) for name in report[problem])[:3])

@@ -3,7 +3,6 @@
 Shape suffixes: D hidden size, H head, K head size, X hidden size and 1 for the bias.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from transformers import BertForMaskedLM, PreTrainedModel
 
 from .attention import DotProduct, Pairwise, Shared, Symmetric
-from .checkpoint import load_checkpoint
+from .checkpoint import load_checkpoint, read_config, whole_weights
 from .errors import SymbertError
 from .export import fold
 from .modeling_symbert import SymbertPreTrainedModel
@@ -36,8 +35,7 @@ class LayerStart:
 
 def is_stock_bert(folder: Path) -> bool:
     """Whether `folder` holds transformers' BERT."""
-    config = folder / "config.json"
-    return config.is_file() and json.loads(config.read_text("utf-8")).get("model_type") == "bert"
+    return (folder / "config.json").is_file() and read_config(folder).get("model_type") == "bert"
 
 
 def load_bert(folder: Path) -> PreTrainedModel:
@@ -47,7 +45,8 @@ def load_bert(folder: Path) -> PreTrainedModel:
     """
     if not is_stock_bert(folder):
         return fold(load_checkpoint(folder))
-    return BertForMaskedLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32).eval()
+    with whole_weights(folder):
+        return BertForMaskedLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32).eval()
 
 
 @torch.no_grad()

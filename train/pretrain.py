@@ -64,17 +64,18 @@ def pretrain(
         ranks = stack.enter_context(joined(found))
         if ranks.count > recipe.training.batch_size:
             raise TrainError(f"{ranks.count} ranks cannot share a batch of {recipe.training.batch_size} samples")
+        model = first_model(recipe)
+        if not any(out.glob("checkpoints/step-*")):  # a new run: refused, if at all, before its folder is made
+            if ranks.first:
+                corpus.check_hashes()
+            if init_from is not None:
+                _start_from(model, init_from, notice if ranks.first else _unheard)
         if ranks.first:
             stack.enter_context(folder_lock(out))
             _refuse_other_settings(out, identity(recipe, corpus, start))
             sweep_partials(out)
         request = stack.enter_context(StopRequest())
         checkpoint = _found_by_all(out, ranks, found, notice)
-        if checkpoint is None and ranks.first:
-            corpus.check_hashes()
-        model = first_model(recipe)
-        if checkpoint is None and init_from is not None:
-            _start_from(model, init_from, notice if ranks.first else _unheard)
         costs = preflight(corpus, recipe, found)
         if found.type == "cpu":
             keep_freed_memory()

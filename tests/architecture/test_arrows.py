@@ -13,7 +13,7 @@ ARROWS = {
     "report": {"oscar_prep", "train", "durable"},
     "cli": {"symbert", "blocklists", "oscar_prep", "train", "report", "durable"},
 }
-MODEL_MAY_IMPORT = {"torch", "transformers", "huggingface_hub"}
+MODEL_MAY_IMPORT = {"torch", "transformers", "huggingface_hub", "safetensors"}
 
 
 def imported(path: Path) -> set[str]:

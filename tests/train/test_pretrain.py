@@ -411,6 +411,7 @@ def test_a_damaged_corpus_is_refused_before_the_first_step(tmp_path: Path) -> No
     shard.write_bytes(content)
     with pytest.raises(TrainError, match=r"data-00001-of-00003\.arrow is damaged"):
         pretrain(corpus, tmp_path / "run", tiny_recipe(), device="cpu")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_step_and_samples(corpus: Path, tmp_path: Path) -> None:

@@ -89,7 +89,10 @@ def _subject(folder: Path, run: str, step: int | None) -> Subject:
     tokenizer = [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
     if not tokenizer:
         raise TrainError(f"{folder} holds no tokenizer, expected {' or '.join(TOKENIZER_FILES)}")
-    config = json.loads((folder / "config.json").read_text("utf-8"))
+    try:
+        config = json.loads((folder / "config.json").read_text("utf-8"))
+    except ValueError as error:
+        raise TrainError(f"{folder / 'config.json'} is damaged: {error}") from None
     described = {key: value for key, value in config.items() if key not in BOOKKEEPING}
     vocabulary = file_sha256(tokenizer[0])
     hashes = [file_sha256(file) for file in weights]

@@ -1,0 +1,121 @@
+"""The contract of every command that reads a checkpoint: one that cannot be read is refused in one line."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cli.main import run
+from tests.corpora import write_corpus
+from tests.train.tiny import tiny_assignments
+from train.checkpoint import checkpoint_folder
+
+
+def add_an_unknown_field(folder: Path) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "attention_operater": "pairwise"}))
+
+
+def name_another_operator(folder: Path) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "attention_operator": "pairwize"}))
+
+
+def name_too_many_layers(folder: Path) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "attention_operator": ["original"] * 3}))
+
+
+def cut_the_configuration(folder: Path) -> None:
+    path = folder / "config.json"
+    path.write_text(path.read_text()[:40])
+
+
+def cut_the_weights(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+DAMAGE = {
+    add_an_unknown_field: "`attention_operater` is not a field of SymbertConfig",
+    name_another_operator: "`pairwize` is not an attention operator",
+    name_too_many_layers: "names 3 layers; expected 2",
+    cut_the_configuration: "config.json is damaged",
+    cut_the_weights: "the weights are damaged",
+}
+COMMANDS = {
+    "export": "export {model} --out {new}",
+    "hub": "export {model} --out {new} --format hub",
+    "analyze": "analyze {model}",
+    "evaluate": "evaluate {model} --data {corpus} --device cpu",
+    "init-from": "pretrain --data {corpus} --out {new} --init-from {model} --device cpu --quiet",
+}
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture(scope="module")
+def model(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("run")
+    settings = [word for text in tiny_assignments(schedule__max_steps=4) for word in ("--set", text)]
+    assert run(["pretrain", "--data", str(corpus), "--out", str(out), "--device", "cpu", "--quiet", *settings]) == 0
+    return checkpoint_folder(out, 4)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_checkpoint_that_cannot_be_read_is_refused_in_one_line_and_nothing_is_written(
+    corpus: Path,
+    model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    damage: Callable[[Path], None],
+) -> None:
+    folder, new = shutil.copytree(model, tmp_path / "model"), tmp_path / "new"
+    damage(folder)
+    words = COMMANDS[command].format(model=folder, corpus=corpus, new=new).split()
+    if command == "init-from":
+        words += [word for text in tiny_assignments() for word in ("--set", text)]
+    capsys.readouterr()
+    assert run(words) == 1
+    output = capsys.readouterr()
+    assert output.out == ""
+    errors = [line for line in output.err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert DAMAGE[damage] in errors[0]
+    assert not new.exists()
+
+
+def test_a_run_may_start_from_the_newest_checkpoint_of_another(corpus: Path, model: Path, tmp_path: Path) -> None:
+    settings = [word for text in tiny_assignments(schedule__max_steps=4) for word in ("--set", text)]
+    options = ["--data", str(corpus), "--device", "cpu", "--quiet", *settings]
+    assert run(["pretrain", "--init-from", str(model.parents[1]), "--out", str(tmp_path / "run"), *options]) == 0
+    identity = json.loads((tmp_path / "run" / "environment.json").read_text())["identity"]
+    recorded = json.loads((model / "state.json").read_text())["files"]["model.safetensors"]
+    assert identity["init_from_sha256"] == recorded
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("model.intermediate_size=48", "`intermediate_size` is 40 there and 48 here"),
+        ("model.num_hidden_layers=3", "`num_hidden_layers` is 2 there and 3 here"),
+        ("model.max_position_embeddings=64", "`max_position_embeddings` is 48 there and 64 here"),
+        ("model.attention_operator=shared", "`shared` cannot start from BERT"),
+    ],
+)
+def test_starting_from_a_model_that_does_not_fit_is_refused_and_makes_no_folder(
+    corpus: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], change: str, message: str
+) -> None:
+    settings = [word for text in [*tiny_assignments(), change] for word in ("--set", text)]
+    options = ["--data", str(corpus), "--device", "cpu", "--quiet", *settings]
+    for more in ([], ["--dry-run"]):
+        assert run(["pretrain", "--init-from", str(model), "--out", str(tmp_path / "run"), *options, *more]) == 1
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
