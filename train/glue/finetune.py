@@ -91,10 +91,11 @@ def finetune(
     device: torch.device,
     on_step: Step,
     extra: Mapping[str, Encoded] = MappingProxyType({}),
+    keep: Callable[[Any], None] | None = None,
 ) -> Finetuned:
     """Fine-tune on `task` and predict its validation splits, then those of `extra`, which change nothing else.
 
-    Raises TrainError if the loss is no number in the end.
+    `keep` gets the fine-tuned model, unless it diverged. Raises TrainError if the loss is no number in the end.
     """
     failpoint("finetune.begin")
     num_labels = len(task.task.classes) or 1
@@ -111,6 +112,8 @@ def finetune(
         more = {name: predict(model, split, protocol) for name, split in extra.items()}
     if not (math.isfinite(loss) and all(np.isfinite(values).all() for values in logits.values())):
         raise TrainError(f"{subject.name}, {task.task.name}, seed {seed}: the training diverged, its loss is no number")
+    if keep is not None:
+        keep(model)
     hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     return Finetuned(logits, more, loss, trained - started, seconds, hardware)
 

@@ -35,14 +35,17 @@ class Protocol(BaseModel):
     """Gradients are scaled down to this norm."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the matrix products; weights and optimizer are always float32."""
+    mnli_start: bool = False
+    """Whether RTE, MRPC and STS-B start from the model that the same seed fine-tuned on MNLI."""
     noise: Literal["none", "typos", "drop", "swap"] = "none"
     """Damage to validation sentences, on which a model is scored beside the clean ones."""
     noise_rate: float = Field(0.1, gt=0, le=1)
     """Probability that a word is hit by the noise."""
 
     def record(self) -> dict[str, Any]:
-        """The settings that decide a score; the noise only where there is some."""
-        return self.model_dump(exclude={"noise", "noise_rate"} if self.noise == "none" else None)
+        """The settings that decide a score; noise and the start from MNLI only where they are asked for."""
+        idle = {"noise", "noise_rate"} if self.noise == "none" else set()
+        return self.model_dump(exclude=idle if self.mnli_start else idle | {"mnli_start"})
 
 
 def resolve_protocol(assignments: Iterable[str] = ()) -> Protocol:
@@ -67,6 +70,8 @@ ASSUMPTIONS = {
     "average": "mean of nine numbers, MNLI's two halves counted apart, WNLI left out; its standard deviation is that "
     "of the seeds' averages, n − 1",
     "undefined_correlation": "0 where a model predicts one and the same number for every pair",
+    "mnli_start": "off: every task starts from the checkpoint; where asked for, encoder and pooler of RTE, MRPC and "
+    "STS-B are those that the same seed fine-tuned on MNLI, and the classifier is new",
     "noise": "where asked for: words hit with noise_rate, as a function of (seed, split, sentence, row); the recipe of "
     "Kowsher et al. (2024) is not published",
     "threads": "one CPU thread a cell, so that scores do not depend on the number of cores",

@@ -1,0 +1,158 @@
+"""Cells on their way through the workers: the longest first, and none before what it starts from."""
+
+import contextlib
+import functools
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+import torch
+
+from durable.progress import ProgressCallback
+from durable.signals import StopRequest
+from durable.workers import Outcome, Supervisor, Tell, Work
+from train.glue.finetune import StoppedError
+
+# Weights, gradients and two moments, then what activations and libraries take.
+COPIES_OF_WEIGHTS, BYTES_BESIDE = 4, 1 << 30
+
+
+class Order(Protocol):
+    """What a worker is sent."""
+
+    @property
+    def place(self) -> int:
+        """Number of the job in the queue."""
+
+
+Cell = TypeVar("Cell")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Job(Generic[Cell]):
+    """A cell that is to be trained."""
+
+    cell: Cell
+    name: str
+    steps: int
+    cost: float
+    """In any unit that is the same for all jobs of a queue."""
+    order: Callable[[int], Order]
+    """Makes what a worker is sent from the job's place; called when a worker is free."""
+    after: Path | None = None
+    """Folder that another job leaves behind; the job waits until those without one are through."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who hears of the progress, and who may end the run."""
+
+    progress: ProgressCallback
+    stop: StopRequest | None
+
+    @property
+    def stopped(self) -> bool:
+        return self.stop is not None and self.stop.requested
+
+
+class Queue(Generic[Cell, Result]):
+    """Jobs, and what became of them. `start(setting)` is called in every worker; its result takes order after order."""
+
+    def __init__(
+        self,
+        jobs: Iterable[Job[Cell]],
+        start: Callable[[Any], Work[Any, Result]],
+        setting: Any,
+        watch: Watch,
+        lost: Callable[[Path], str] = str,
+    ) -> None:
+        """`lost` tells why a folder that a job waits for is not there."""
+        # The longest first, so that no long one is left to the end alone.
+        self._jobs = sorted(jobs, key=lambda job: (job.after is not None, -job.cost))
+        self._start, self._setting, self._watch, self._lost = start, setting, watch, lost
+        self._total = sum(job.steps for job in self._jobs)
+        self._done = [0] * len(self._jobs)
+        self.trained = 0
+        self.failed: dict[str, str] = {}
+
+    @property
+    def left(self) -> int:
+        """Jobs that were not reached."""
+        return len(self._jobs) - self.trained - len(self.failed)
+
+    def results(self, workers: int) -> Iterator[tuple[Cell, Result]]:
+        """Every cell with its result, as they end; failures are noted in `failed`."""
+        waits = [job.after is not None for job in self._jobs]
+        for places in ([i for i, wait in enumerate(waits) if not wait], [i for i, wait in enumerate(waits) if wait]):
+            count = min(workers, len(places))
+            for outcome in self._in_this_process(places) if count < 2 else self._in_workers(places, count):
+                job = self._jobs[outcome.argument.place]
+                self._done[outcome.argument.place] = job.steps
+                if outcome.result is not None:
+                    self.trained += 1
+                    yield job.cell, outcome.result
+                elif outcome.error is not None:
+                    self.failed[job.name] = _reason(outcome.error)
+                else:
+                    self.failed[job.name] = f"its process was killed {outcome.deaths} times: out of memory?"
+
+    def _orders(self, places: Sequence[int]) -> Iterator[Order]:
+        for place in places:
+            if self._watch.stopped:
+                return
+            job = self._jobs[place]
+            if job.after is not None and not job.after.is_dir():
+                self.failed[job.name] = self._lost(job.after)
+                continue
+            yield job.order(place)
+
+    def _in_workers(self, places: Sequence[int], count: int) -> Iterator[Outcome[Order, Result]]:
+        supervisor: Supervisor[Order, Result] = Supervisor(
+            self._start, self._setting, count, on_report=self._report, stop=self._watch.stop
+        )
+        yield from supervisor.run(self._orders(places))
+
+    def _in_this_process(self, places: Sequence[int]) -> Iterator[Outcome[Order, Result]]:
+        work = self._start(self._setting) if places else None
+        for order in self._orders(places):
+            assert work is not None
+            tell: Tell = functools.partial(self._on_step, order)
+            try:
+                yield Outcome(order, result=work(order, tell))
+            except StoppedError:
+                return
+            except (ValueError, RuntimeError, OSError) as error:  # RuntimeError: out of a GPU's memory, say
+                yield Outcome(order, error=error)
+
+    def _on_step(self, order: Order, step: int) -> None:
+        if self._watch.stopped:
+            raise StoppedError
+        self._report(order, step)
+
+    def _report(self, order: Order, step: int) -> None:
+        self._done[order.place] = step
+        self._watch.progress(sum(self._done), self._total, {"cell": self._jobs[order.place].name})
+
+
+def default_workers(device: torch.device, largest: int) -> int:
+    """One process on a GPU; on a CPU one a core, as far as memory goes for models of `largest` bytes."""
+    if device.type != "cpu":
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores, _available_memory() // (COPIES_OF_WEIGHTS * largest + BYTES_BESIDE)))
+
+
+def _available_memory() -> int:
+    with contextlib.suppress(FileNotFoundError), open("/proc/meminfo") as file:
+        for line in file:
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _reason(error: Exception) -> str:
+    text = str(error).splitlines()[0] if str(error) else ""
+    return text if isinstance(error, ValueError) else f"{type(error).__name__}: {text}"
