@@ -1,21 +1,25 @@
-"""Latency of a forward pass: every operator and HybridBERT against transformers' BertModel, base size, random weights.
+"""Latency and throughput of a forward pass: every operator and HybridBERT against transformers' BertModel.
 
-    python benchmarks/inference.py --batch 1 --batch 32 --length 128 --length 512 [--device cuda] [--threads 1]
+    python benchmarks/inference.py [--batch 1 --batch 32] [--length 128 --length 512] [--device cuda] [--threads 1]
 
-All models are in memory and take turns, one forward pass each a round, so that what else the machine does meets them
-alike; figures are medians over the rounds, and their ratio to BertModel's. Both sides use sdpa, fp32 and no mask. With
-one thread on a CPU the clock is the process's own CPU time, in which other processes have no part.
+Base size, random weights, sdpa, fp32 and no mask on both sides. All models are in memory and take turns, one forward
+pass each a round, so that what else the machine does meets them alike; figures are medians over the rounds, and their
+ratio to BertModel's. Before the rounds each model warms up on one sequence of the same length. A batch and length gets
+nine rounds, or as many as begin within a minute: one forward pass of 32 sequences of 512 tokens takes half a minute on
+one core, so all of it takes about eight minutes there. With one thread on a CPU the clock is the process's own CPU
+time, in which other processes have no part.
 """
 
 import argparse
-import functools
+import itertools
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import BertConfig, BertModel
 
 from symbert import HYBRID_MODELS, OPERATORS, SymbertConfig, SymbertModel
@@ -33,46 +37,80 @@ def models(device: torch.device) -> dict[str, Any]:
     return {name: model.eval().to(device) for name, model in found.items()}
 
 
-def medians(candidates: dict[str, Callable[[], object]], rounds: int, device: torch.device) -> dict[str, float]:
-    """Median seconds of each, over interleaved rounds; the first round only warms up."""
+def seconds_of(candidates: Mapping[str, Any], ids: Tensor, rounds: int, budget: float) -> dict[str, list[float]]:
+    """Seconds of each candidate in each interleaved round; no round begins after `budget` seconds, but one does."""
+    device = ids.device
     alone = device.type == "cpu" and torch.get_num_threads() == 1
-    clock = time.process_time if alone else time.perf_counter
+    clock: Callable[[], float] = time.process_time if alone else time.perf_counter
+    for model in candidates.values():
+        model(ids[:1])
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
-    for _ in range(rounds + 1):
-        for name, run in candidates.items():
-            if device.type == "cuda":
-                torch.cuda.synchronize()
+    began = time.perf_counter()
+    while not seconds[PEER] or (len(seconds[PEER]) < rounds and time.perf_counter() - began < budget):
+        for name, model in candidates.items():
+            _wait(device)
             started = clock()
-            run()
-            if device.type == "cuda":
-                torch.cuda.synchronize()
+            model(ids)
+            _wait(device)
             seconds[name].append(clock() - started)
-    return {name: statistics.median(values[1:]) for name, values in seconds.items()}
+    return seconds
+
+
+def facts(seconds: Mapping[str, list[float]], batch: int, length: int) -> dict[str, dict[str, float]]:
+    """For each candidate its median as milliseconds a batch, sequences and tokens a second, and ratio to the peer."""
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    return {
+        name: {
+            "milliseconds": round(1000 * median, 2),
+            "sequences_per_second": round(batch / median, 3),
+            "tokens_per_second": round(batch * length / median, 1),
+            "ratio": round(median / medians[PEER], 3),
+        }
+        for name, median in medians.items()
+    }
+
+
+def table(measured: Mapping[tuple[int, int], Mapping[str, Mapping[str, float]]]) -> Iterator[str]:
+    """Lines of a Markdown table: latency of single sequences, throughput of batches, and each one's ratio of times."""
+    head = ["model"]
+    for batch, length in measured:
+        head += [f"{batch} × {length}, {'ms' if batch == 1 else 'tokens/s'}", "ratio"]
+    yield f"| {' | '.join(head)} |"
+    yield f"|---{'|---:' * (len(head) - 1)}|"
+    for name in next(iter(measured.values())):
+        cells = []
+        for (batch, _), found in measured.items():
+            one = found[name]
+            cells += [f"{one['milliseconds' if batch == 1 else 'tokens_per_second']:,.0f}", f"{one['ratio']:.2f}"]
+        yield f"| `{name}` | {' | '.join(cells)} |"
 
 
 def main() -> None:
-    """Measure and print one line of JSON for each batch and length."""
+    """Measure; print one line of JSON for each batch and length as it is done, and a table of them all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batch", type=int, action="append")
-    parser.add_argument("--length", type=int, action="append")
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--batch", type=int, action="append", help="sequences in a forward pass (1 and 32)")
+    parser.add_argument("--length", type=int, action="append", help="tokens in a sequence (128 and 512)")
+    parser.add_argument("--rounds", type=int, default=9, help="at most so many")
+    parser.add_argument("--seconds", type=float, default=60, help="no round begins later, but the first does")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     device = torch.device(options.device)
-    candidates = models(device)
-    for batch in options.batch or [1]:
-        for length in options.length or [128, 512]:
-            ids = torch.randint(1000, 30000, (batch, length), device=device)
-            with torch.inference_mode():
-                runs = {name: functools.partial(model, ids) for name, model in candidates.items()}
-                found = medians(runs, options.rounds, device)
-            facts = {
-                name: {"milliseconds": round(1000 * value, 2), "ratio": round(value / found[PEER], 3)}
-                for name, value in found.items()
-            }
-            print(json.dumps({"batch": batch, "length": length, "device": str(device), "median": facts}), flush=True)
+    candidates, measured = models(device), {}
+    for batch, length in itertools.product(options.batch or [1, 32], options.length or [128, 512]):
+        ids = torch.randint(1000, 30000, (batch, length), device=device)
+        with torch.inference_mode():
+            seconds = seconds_of(candidates, ids, options.rounds, options.seconds)
+        measured[batch, length] = facts(seconds, batch, length)
+        shape = {"batch": batch, "length": length, "device": str(device), "rounds": len(seconds[PEER])}
+        print(json.dumps({**shape, "median": measured[batch, length]}), flush=True)
+    print("\n".join(table(measured)))
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
 
 
 if __name__ == "__main__":
