@@ -59,7 +59,7 @@ def glue(
 
     Finished cells are never trained again. Exit code 75: stopped by a signal, run the same command again.
     """
-    chosen_seeds = _seeds(seeds)
+    numbers = chosen_seeds(seeds)
     rates = _rates(learning_rates)
     from durable.signals import EXIT_DONE, EXIT_REFUSED, StopRequest
     from train.errors import TrainError
@@ -80,7 +80,7 @@ def glue(
         checkpoints=checkpoints,
         out=out,
         tasks=chosen,
-        seeds=chosen_seeds,
+        seeds=numbers,
         protocol=protocol,
         data_dir=data_dir,
         predictions=predictions,
@@ -109,8 +109,8 @@ def glue(
     return stop.exit_code if outcome.left else EXIT_DONE
 
 
-def _seeds(text: str) -> list[int]:
-    """`3` is 1, 2, 3; `3,` is 3 alone; `1,4` is 1 and 4."""
+def chosen_seeds(text: str) -> list[int]:
+    """What --seeds says: `3` is 1, 2, 3; `3,` is 3 alone; `1,4` is 1 and 4."""
     numbers = [part.strip() for part in text.split(",") if part.strip()]
     if not numbers or not all(part.isascii() and part.isdecimal() for part in numbers):
         raise refuse("--seeds", f"{text} is neither a number of seeds nor a list such as 1,2,3")

@@ -26,6 +26,7 @@ from cli import (
     push,
     report,
     reproduce,
+    squad,
     tokenizer,
     verify,
 )
@@ -77,6 +78,7 @@ app.command("pretrain")(pretrain.pretrain)
 app.command("evaluate")(evaluate.evaluate)
 app.command("glue")(glue.glue)
 app.command("glue-compare")(glue_compare.glue_compare)
+app.command("squad")(squad.squad)
 app.command("report")(report.report)
 app.command("params")(params.params)
 app.command("analyze")(analyze.analyze)

@@ -38,6 +38,7 @@ def pages() -> dict[str, str]:
         "commands.md": NOTE + commands(),
         "recipes.md": NOTE + recipes(),
         "glue-protocol.md": NOTE + protocol(),
+        "squad-protocol.md": NOTE + squad_protocol(),
         "filters.md": NOTE + filters(),
         "operators.md": NOTE + operators(),
     }
@@ -156,6 +157,27 @@ def protocol() -> str:
         "cells of one protocol.\n",
         *_keys(Protocol, ""),
         "## What the paper leaves open\n",
+        "| choice | what is done |",
+        "|---|---|",
+        *(f"| {_cell(key.replace('_', ' '))} | {_cell(text)} |" for key, text in ASSUMPTIONS.items()),
+        "",
+    ])  # fmt: skip
+
+
+def squad_protocol() -> str:
+    """Every setting of fine-tuning on SQuAD, and the choices that are made."""
+    from train.squad.protocol import ASSUMPTIONS, BY_VERSION, SquadProtocol
+
+    by_version = "; ".join(
+        f"{version}: {', '.join(f'`{key}` {value}' for key, value in settings.items())}"
+        for version, settings in BY_VERSION.items()
+    )
+    return "\n".join([
+        "# SQuAD protocol\n",
+        f"{_prose(SquadProtocol.__doc__)} A value is changed with `symbert squad --set key=value`. By version, "
+        f"{by_version}.\n",
+        *_keys(SquadProtocol, ""),
+        "## Choices\n",
         "| choice | what is done |",
         "|---|---|",
         *(f"| {_cell(key.replace('_', ' '))} | {_cell(text)} |" for key, text in ASSUMPTIONS.items()),

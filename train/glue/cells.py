@@ -12,6 +12,7 @@ The folder of a cell is named by the sha256 of the checkpoint's weights.
 
 import json
 import time
+import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +27,8 @@ from durable.settings import difference
 from train.errors import TrainError
 from train.glue.checkpoint import Subject, load_config, usable_length
 from train.glue.finetune import Finetuned, Logits
-from train.glue.protocol import ASSUMPTIONS, Protocol
-from train.glue.read import HUB_DATASET, TaskData
+from train.glue.protocol import ASSUMPTIONS, FineTuning, Protocol
+from train.glue.read import TaskData
 from train.glue.score import Values, predictions_of, scores_of
 from train.glue.tasks import Task
 
@@ -35,6 +36,19 @@ FORMAT_VERSION = 1
 GRID = "grid.json"
 NOISY, TEST = "noisy ", "test "
 """What the names of extra splits begin with, beside the validation splits of the cell itself."""
+
+
+class Data(typing.Protocol):
+    """The rows of a task, of whatever kind."""
+
+    @property
+    def task(self) -> Task: ...
+
+    @property
+    def sha256(self) -> str: ...
+
+    def rows(self) -> dict[str, int]:
+        """By split, and what was left out."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +69,7 @@ class Cell:
     def prediction_path(self, out: Path, name: str) -> Path:
         return out / "predictions" / self.subject.short / str(self.seed) / f"{name}.tsv"
 
-    def identity(self, data: TaskData, protocol: Protocol) -> dict[str, Any]:
+    def identity(self, data: Data, protocol: FineTuning) -> dict[str, Any]:
         """Everything that decides the scores; two cells are the same iff this is."""
         return {
             "weights": self.subject.weights,
@@ -77,7 +91,7 @@ def read_cells(out: Path) -> list[dict[str, Any]]:
     return [_read_json(path, f"{path} is missing") for path in sorted((out / "cells").glob("*/*.json"))]
 
 
-def is_finished(cell: Cell, out: Path, data: TaskData, protocol: Protocol) -> bool:
+def is_finished(cell: Cell, out: Path, data: Data, protocol: FineTuning) -> bool:
     """Whether the cell is there. Raises TrainError if another one is there under its name."""
     path = cell.path(out)
     if not path.is_file():
@@ -90,20 +104,12 @@ def is_finished(cell: Cell, out: Path, data: TaskData, protocol: Protocol) -> bo
 
 def write_cell(cell: Cell, out: Path, data: TaskData, protocol: Protocol, result: Finetuned) -> None:
     """Score a fine-tuned model and keep its cell, whole or not at all."""
-    record = {
-        "format_version": FORMAT_VERSION,
-        "identity": cell.identity(data, protocol),
+    found = {
         **_scored(data, result.logits),
         "training_loss": result.training_loss,
         "predictions_sha256": result.sha256(),
-        "timing": {
-            "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "training_seconds": round(result.training_seconds, 3),
-            "evaluation_seconds": round(result.evaluation_seconds, 3),
-            "device": result.device,
-            "torch": torch.__version__,
-        },
     }
+    record = cell_record(cell, data, protocol, found, result)
     if protocol.noise != "none":
         noisy = {split: result.extra[f"{NOISY}{split}"] for split in data.validation}
         record["noise"] = _scored(data, noisy)
@@ -112,6 +118,35 @@ def write_cell(cell: Cell, out: Path, data: TaskData, protocol: Protocol, result
         text = leaderboard_text(cell.task, predictions_of(cell.task, logits))
         write_text(cell.prediction_path(out, name), text, name="predictions")
     write_json(cell.path(out), record, name="cell")
+
+
+class Timed(typing.Protocol):
+    """How long a cell took, and where."""
+
+    @property
+    def training_seconds(self) -> float: ...
+
+    @property
+    def evaluation_seconds(self) -> float: ...
+
+    @property
+    def device(self) -> str: ...
+
+
+def cell_record(cell: Cell, data: Data, protocol: FineTuning, found: Mapping[str, Any], timed: Timed) -> dict[str, Any]:
+    """A cell's file: what it is, what was found, and how long that took."""
+    return {
+        "format_version": FORMAT_VERSION,
+        "identity": cell.identity(data, protocol),
+        **found,
+        "timing": {
+            "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "training_seconds": round(timed.training_seconds, 3),
+            "evaluation_seconds": round(timed.evaluation_seconds, 3),
+            "device": timed.device,
+            "torch": torch.__version__,
+        },
+    }
 
 
 def _scored(data: TaskData, logits: Mapping[str, Logits]) -> dict[str, Any]:
@@ -149,7 +184,8 @@ def read_labels(out: Path, task: Task) -> dict[str, Values]:
     return {split: values_from_text(task, text) for split, text in record["labels"].items()}
 
 
-def _write_labels(out: Path, data: TaskData) -> None:
+def write_labels(out: Path, data: TaskData) -> None:
+    """Keep the labels of the validation splits beside the predictions, once."""
     labels = {split: values_as_text(data.task, rows.labels) for split, rows in data.validation.items()}
     if not _labels_path(out, data.task).is_file():
         write_json(_labels_path(out, data.task), {"data": data.sha256, "labels": labels}, name="labels")
@@ -172,9 +208,18 @@ def refuse_foreign_folder(out: Path) -> None:
 
 
 def open_folder(
-    out: Path, subjects: Sequence[Subject], data: Mapping[str, TaskData], protocol: Protocol, *, from_hub: bool
+    out: Path,
+    subjects: Sequence[Subject],
+    data: Mapping[str, Data],
+    protocol: FineTuning,
+    *,
+    source: str,
+    assumptions: Mapping[str, str] = ASSUMPTIONS,
 ) -> None:
-    """Write grid.json, or add to it. Raises TrainError, with the difference, where what is there was made otherwise."""
+    """Write grid.json, or add to it; `source` says where new tasks are from.
+
+    Raises TrainError, with the difference, where what is there was made otherwise.
+    """
     new: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "protocol": protocol.record(),
@@ -189,14 +234,11 @@ def open_folder(
         )
     tasks, checkpoints = dict(record["tasks"]), dict(record["checkpoints"])
     for name, task in data.items():
-        source = HUB_DATASET if from_hub else "TSV"
         tasks[name] = {"source": source} | tasks.get(name, {}) | {"data": task.sha256, "rows": task.rows()}
     for subject in subjects:
         checkpoints[subject.weights] = _facts(subject, protocol)
-    record = {**new, "assumptions": ASSUMPTIONS, "tasks": tasks, "checkpoints": checkpoints}
+    record = {**new, "assumptions": dict(assumptions), "tasks": tasks, "checkpoints": checkpoints}
     write_json(out / GRID, record, name="grid")
-    for task in data.values():
-        _write_labels(out, task)
 
 
 def _difference_to(record: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -212,7 +254,7 @@ def _difference_to(record: Mapping[str, Any], new: Mapping[str, Any]) -> list[st
     return changes
 
 
-def _facts(subject: Subject, protocol: Protocol) -> dict[str, Any]:
+def _facts(subject: Subject, protocol: FineTuning) -> dict[str, Any]:
     config = load_config(subject)
     facts = {
         "name": subject.name,

@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -80,6 +80,14 @@ def find_subjects(path: Path, which: str, notice: Callable[[str], None]) -> list
 def find_subject(path: Path, notice: Callable[[str], None]) -> Subject:
     """The one checkpoint of find_subjects' "last"."""
     return find_subjects(path, "last", notice)[0]
+
+
+def distinct(subjects: Iterable[Subject]) -> list[Subject]:
+    """The subjects, of those with the same weights the first."""
+    first: dict[str, Subject] = {}
+    for subject in subjects:
+        first.setdefault(subject.weights, subject)
+    return list(first.values())
 
 
 def _subject(folder: Path, run: str, step: int | None) -> Subject:
@@ -203,7 +211,12 @@ def usable_length(config: Any, max_length: int) -> int:
 
 
 def load_classifier(subject: Subject, num_labels: int, seed: int) -> Any:
-    """The checkpoint under a new classification head, in float32 on the CPU.
+    """The checkpoint under a new classification head; raises as load_with_head does."""
+    return load_with_head(subject, AutoModelForSequenceClassification, seed, num_labels=num_labels)
+
+
+def load_with_head(subject: Subject, kind: Any, seed: int, **settings: Any) -> Any:
+    """The checkpoint as one of transformers' Auto classes, under a new head, in float32 on the CPU.
 
     The head is drawn from (seed, parameter name) alone: neither torch's global generator nor the kind of encoder
     has a say. A pooler is kept where the checkpoint has one. Raises TrainError if the weights do not fit the
@@ -211,13 +224,13 @@ def load_classifier(subject: Subject, num_labels: int, seed: int) -> Any:
     """
     try:
         with _silent_loading():
-            model, report = AutoModelForSequenceClassification.from_pretrained(
+            model, report = kind.from_pretrained(
                 subject.folder,
-                num_labels=num_labels,
                 dtype=torch.float32,
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
                 local_files_only=True,
+                **settings,
             )
     except SafetensorError as error:
         raise TrainError(f"{subject.folder / WEIGHTS} is damaged: {error}") from None

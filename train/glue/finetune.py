@@ -32,7 +32,7 @@ from train.glue.encode import (
     padded,
     with_used_tokens_only,
 )
-from train.glue.protocol import Protocol
+from train.glue.protocol import FineTuning, Protocol
 
 ORDER, DROPOUT = 1, 2
 """What a random number is for: part of every key, so that no two uses share a stream."""
@@ -77,8 +77,12 @@ class StoppedError(Exception):
 Step = Callable[[int], None]
 """Called after each step with its number; raises StoppedError to end."""
 
+Rows = npt.NDArray[np.int64]
+Losses = Callable[[Any, Encoded, Rows, FineTuning], Tensor]
+"""The sum of the losses of some rows, given the model, their split and the protocol."""
 
-def steps_of(rows: int, protocol: Protocol) -> int:
+
+def steps_of(rows: int, protocol: FineTuning) -> int:
     """Optimizer steps of a training set of so many rows."""
     return protocol.epochs * math.ceil(rows / protocol.batch_size)
 
@@ -99,12 +103,12 @@ def finetune(
     """
     failpoint("finetune.begin")
     num_labels = len(task.task.classes) or 1
-    with _repeatable(device):
+    with repeatable(device):
         model = load_classifier(subject, num_labels, seed)
         task, put_back = with_used_tokens_only(model, task)
         model.to(device)
         started = time.perf_counter()
-        loss = _train(model, task.train, protocol, seed, on_step)
+        loss = train(model, task.train, protocol, seed, on_step)
         trained = time.perf_counter()
         logits = {name: predict(model, task.splits[name], protocol) for name in task.task.validation_splits}
         seconds = time.perf_counter() - trained
@@ -114,21 +118,38 @@ def finetune(
         raise TrainError(f"{subject.name}, {task.task.name}, seed {seed}: the training diverged, its loss is no number")
     if keep is not None:
         keep(model)
-    hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-    return Finetuned(logits, more, loss, trained - started, seconds, hardware)
+    return Finetuned(logits, more, loss, trained - started, seconds, hardware_of(device))
 
 
-def _train(model: Any, split: Encoded, protocol: Protocol, seed: int, on_step: Step) -> float:
-    """The mean loss over the last epoch."""
+def hardware_of(device: torch.device) -> str:
+    """What a cell's record calls the device."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def sentence_losses(model: Any, split: Encoded, rows: Rows, protocol: FineTuning) -> Tensor:
+    """Cross-entropy of the classes, or the squared error where the label is a number."""
+    labels = torch.from_numpy(split.labels[rows]).to(model.device, non_blocking=True)
+    logits = _logits(model, padded(split, rows, model.device), protocol)
+    if logits.shape[1] == 1:
+        return F.mse_loss(logits[:, 0], labels, reduction="sum")
+    return F.cross_entropy(logits, labels, reduction="sum")
+
+
+def train(
+    model: Any, split: Encoded, protocol: FineTuning, seed: int, on_step: Step, losses: Losses = sentence_losses
+) -> float:
+    """Train to the end; the mean loss over the last epoch."""
     total = torch.zeros((), device=model.device)
-    for step, (epoch, loss) in enumerate(training_steps(model, split, protocol, seed), start=1):
+    for step, (epoch, loss) in enumerate(training_steps(model, split, protocol, seed, losses), start=1):
         if epoch == protocol.epochs - 1:
             total += loss
         on_step(step)
     return float(total) / len(split)
 
 
-def training_steps(model: Any, split: Encoded, protocol: Protocol, seed: int) -> Iterator[tuple[int, Tensor]]:
+def training_steps(
+    model: Any, split: Encoded, protocol: FineTuning, seed: int, losses: Losses = sentence_losses
+) -> Iterator[tuple[int, Tensor]]:
     """Train, one step each time the iterator is asked; yields the epoch and the sum of the batch's losses."""
     optimizer = torch.optim.AdamW(
         parameter_groups(model, protocol.weight_decay),
@@ -143,7 +164,7 @@ def training_steps(model: Any, split: Encoded, protocol: Protocol, seed: int) ->
     step = 0
     for epoch in range(protocol.epochs):
         for rows in epoch_batches(len(split), protocol.batch_size, seed, epoch):
-            loss = _backward(model, split, rows, protocol, (seed, step))
+            loss = _backward(model, split, rows, protocol, (seed, step), losses)
             nn.utils.clip_grad_norm_(model.parameters(), protocol.max_gradient_norm)
             optimizer.step()
             schedule.step()
@@ -152,14 +173,14 @@ def training_steps(model: Any, split: Encoded, protocol: Protocol, seed: int) ->
             yield epoch, loss * len(rows)
 
 
-def epoch_batches(examples: int, batch_size: int, seed: int, epoch: int) -> list[npt.NDArray[np.int64]]:
+def epoch_batches(examples: int, batch_size: int, seed: int, epoch: int) -> list[Rows]:
     """The batches of an epoch: a permutation drawn from (seed, epoch), cut; the last holds what is left."""
     order = np.random.Generator(np.random.Philox(np.random.SeedSequence((ORDER, seed, epoch)))).permutation(examples)
     return [order[first : first + batch_size] for first in range(0, examples, batch_size)]
 
 
 def _backward(
-    model: Any, split: Encoded, rows: npt.NDArray[np.int64], protocol: Protocol, place: tuple[int, int]
+    model: Any, split: Encoded, rows: Rows, protocol: FineTuning, place: tuple[int, int], losses: Losses
 ) -> Tensor:
     """Add the gradients of the batch's mean loss; returns that loss, detached."""
     lengths = split.lengths[rows]
@@ -169,19 +190,14 @@ def _backward(
     total = torch.zeros((), device=model.device)
     for number, group in enumerate(groups):
         _seed_dropout(model.device, _key(DROPOUT, *place, number))
-        labels = torch.from_numpy(split.labels[rows[group]]).to(model.device, non_blocking=True)
-        logits = _logits(model, padded(split, rows[group], model.device), protocol)
-        if logits.shape[1] == 1:
-            loss = F.mse_loss(logits[:, 0], labels, reduction="sum") / len(rows)
-        else:
-            loss = F.cross_entropy(logits, labels, reduction="sum") / len(rows)
+        loss = losses(model, split, rows[group], protocol) / len(rows)
         loss.backward()
         total += loss.detach()
     return total
 
 
 @torch.no_grad()
-def predict(model: Any, split: Encoded, protocol: Protocol) -> Logits:
+def predict(model: Any, split: Encoded, protocol: FineTuning) -> Logits:
     """Logits of every example, without dropout; shape (examples, labels)."""
     model.eval()
     logits = np.empty((len(split), model.config.num_labels), np.float32)
@@ -190,9 +206,14 @@ def predict(model: Any, split: Encoded, protocol: Protocol) -> Logits:
     return logits
 
 
-def _logits(model: Any, inputs: dict[str, Tensor], protocol: Protocol) -> Tensor:
-    with torch.autocast(model.device.type, torch.bfloat16, enabled=protocol.precision == "bfloat16"):
+def _logits(model: Any, inputs: dict[str, Tensor], protocol: FineTuning) -> Tensor:
+    with autocast(model.device, protocol):
         return model(**inputs).logits.float()
+
+
+def autocast(device: torch.device, protocol: FineTuning) -> torch.autocast:
+    """Matrix products in the protocol's precision."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=protocol.precision == "bfloat16")
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -220,7 +241,7 @@ def _key(*parts: int) -> int:
 
 
 @contextlib.contextmanager
-def _repeatable(device: torch.device) -> Iterator[None]:
+def repeatable(device: torch.device) -> Iterator[None]:
     """One CPU thread, or deterministic kernels on a GPU; torch's own state is put back afterwards."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

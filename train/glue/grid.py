@@ -1,9 +1,10 @@
 """The grid of cells, checkpoints × tasks × seeds: each is run once, in one of several processes, and kept."""
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import torch
 
@@ -23,14 +24,15 @@ from train.glue.cells import (
     read_grid,
     refuse_foreign_folder,
     write_cell,
+    write_labels,
 )
-from train.glue.checkpoint import Subject, find_subjects, load_config, load_tokenizer, usable_length
+from train.glue.checkpoint import Subject, distinct, find_subjects, load_config, load_tokenizer, usable_length
 from train.glue.encode import load_encoded, read_encoded, save_encoded
 from train.glue.finetune import Finetuned, finetune, steps_of
 from train.glue.noise import noisy
 from train.glue.protocol import Protocol
 from train.glue.queue import Job, Queue, Watch, default_workers
-from train.glue.read import TaskData, read_task, read_test
+from train.glue.read import HUB_DATASET, TaskData, read_task, read_test
 from train.glue.start import SOURCE, missing_cells, model_folder, save_model, source_of, with_source
 from train.glue.table import Table, write_table
 from train.glue.tasks import TASKS, Task
@@ -59,8 +61,11 @@ class Request:
     """Processes, each with one cell; None is one per core on a CPU, as far as memory goes, and one on a GPU."""
 
 
+TableKind = TypeVar("TableKind")
+
+
 @dataclass(frozen=True)
-class Outcome:
+class Outcome(Generic[TableKind]):
     """What a run of the grid did."""
 
     trained: int
@@ -70,7 +75,7 @@ class Outcome:
     """Cells that were asked for and not reached."""
     failed: Mapping[str, str]
     """Cells that ended in an error, and the error."""
-    table: Table
+    table: TableKind
 
 
 def run_grid(
@@ -79,7 +84,7 @@ def run_grid(
     progress: ProgressCallback = silent,
     notice: Callable[[str], None] = print,
     stop: StopRequest | None = None,
-) -> Outcome:
+) -> Outcome[Table]:
     """Run the cells that are not there yet, and keep the table of the whole folder up to date.
 
     `progress` counts optimizer steps; `notice` hears of damaged checkpoints that are passed over. Once `stop` is
@@ -89,7 +94,7 @@ def run_grid(
     """
     request = replace(request, tasks=with_source(request.tasks, request.protocol))
     device = find_device(request.device)
-    subjects = _distinct(
+    subjects = distinct(
         subject for path in request.checkpoints for subject in find_subjects(path, request.which, notice)
     )
     refuse_foreign_folder(request.out)
@@ -99,7 +104,10 @@ def run_grid(
         load_tokenizer(subject)
     with folder_lock(request.out):
         sweep_partials(request.out)
-        open_folder(request.out, subjects, data, request.protocol, from_hub=request.data_dir is None)
+        source = HUB_DATASET if request.data_dir is None else "TSV"
+        open_folder(request.out, subjects, data, request.protocol, source=source)
+        for task in data.values():
+            write_labels(request.out, task)
         cells = [Cell(subject, task, seed) for task in request.tasks for subject in subjects for seed in request.seeds]
         unfinished = [cell for cell in cells if not _is_done(cell, request, data[cell.task.name])]
         missing = missing_cells(cells, unfinished, request.out, request.protocol)
@@ -120,13 +128,6 @@ def _no_start(folder: Path) -> str:
 
 def _write_table(out: Path, average: str) -> Table:
     return write_table(out, read_cells(out), read_grid(out), average)
-
-
-def _distinct(subjects: Iterable[Subject]) -> list[Subject]:
-    distinct: dict[str, Subject] = {}
-    for subject in subjects:
-        distinct.setdefault(subject.weights, subject)
-    return list(distinct.values())
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from durable.settings import validated, with_assignments
 
 
-class Protocol(BaseModel):
-    """Fine-tuning as in Courtois et al. (2024, arXiv 2406.06366, section 4); the same for every task."""
+class FineTuning(BaseModel):
+    """What every fine-tuning has."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
@@ -35,6 +35,15 @@ class Protocol(BaseModel):
     """Gradients are scaled down to this norm."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the matrix products; weights and optimizer are always float32."""
+
+    def record(self) -> dict[str, Any]:
+        """The settings that decide a score."""
+        return self.model_dump()
+
+
+class Protocol(FineTuning):
+    """Fine-tuning as in Courtois et al. (2024, arXiv 2406.06366, section 4); the same for every task."""
+
     mnli_start: bool = False
     """Whether RTE, MRPC and STS-B start from the model that the same seed fine-tuned on MNLI."""
     noise: Literal["none", "typos", "drop", "swap"] = "none"

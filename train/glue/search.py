@@ -31,11 +31,11 @@ def run_search(
     progress: ProgressCallback = silent,
     notice: Callable[[str], None] = print,
     stop: StopRequest | None = None,
-) -> Outcome:
+) -> Outcome[Table]:
     """Run the grid under each learning rate and write the table of the best. Raises as run_grid does."""
     if request.out.is_dir() and any(path.name in ("grid.json", "cells") for path in request.out.iterdir()):
         raise TrainError(f"{request.out} is a GLUE folder of one protocol, expected a new folder for a search")
-    outcomes: dict[float, Outcome] = {}
+    outcomes: dict[float, Outcome[Table]] = {}
     grids: dict[float, tuple[Cells, Mapping[str, Any]]] = {}
     for rate in rates:
         out = request.out / f"learning-rate-{rate:g}"
@@ -50,7 +50,7 @@ def run_search(
     return _together(outcomes, len(rates), table)
 
 
-def _together(outcomes: Mapping[float, Outcome], rates: int, table: Table) -> Outcome:
+def _together(outcomes: Mapping[float, Outcome[Table]], rates: int, table: Table) -> Outcome[Table]:
     some = next(iter(outcomes.values()))
     cells = some.trained + some.found + some.left + len(some.failed)
     return Outcome(

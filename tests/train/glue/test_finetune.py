@@ -71,7 +71,7 @@ def test_groups_of_similar_length_add_up_to_the_gradient_of_the_whole_batch(
     for overhead in (0, 10_000):
         monkeypatch.setattr(module, "CPU_OVERHEAD_TOKENS", overhead)
         model = load_classifier(subject, 2, 1).eval()
-        loss = module._backward(model, split, rows, SHORT, (1, 0))
+        loss = module._backward(model, split, rows, SHORT, (1, 0), module.sentence_losses)
         gradients.append({name: parameter.grad for name, parameter in model.named_parameters()})
     logits = model(**padded(split, rows, CPU)).logits
     torch.testing.assert_close(loss, F.cross_entropy(logits, torch.from_numpy(split.labels[rows])))

@@ -1,0 +1,78 @@
+"""`symbert squad`: fine-tune checkpoints on SQuAD and score their answers by the official rules."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.console import AsJson, Quiet, print_json, progress, say
+from cli.glue import chosen_seeds
+
+
+def squad(
+    checkpoints: Annotated[
+        list[Path],
+        typer.Argument(metavar="CHECKPOINT...", help="Model folders; a run folder stands for its newest checkpoint."),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the cells and the table; the same again resumes.")],
+    train: Annotated[
+        Path, typer.Option("--train", help="The official training file, train-v1.1.json or train-v2.0.json.")
+    ],
+    dev: Annotated[Path, typer.Option("--dev", help="The official development file, on which answers are scored.")],
+    version: Annotated[
+        str | None, typer.Option("--version", help="1.1 or 2.0; without it told from the files.")
+    ] = None,
+    seeds: Annotated[str, typer.Option("--seeds", metavar="N|1,2,3", help="N seeds from 1, or a list.")] = "5",
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change the protocol, as in learning_rate=3e-5."),
+    ] = None,
+    which: Annotated[
+        str, typer.Option("--checkpoints", help="Of a run folder: last, all, or log (each 1/√2 of the next).")
+    ] = "last",
+    device: Annotated[
+        str | None, typer.Option("--device", help="cpu or cuda; by default cuda where there is a GPU.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Cells at a time; by default one a core, one on a GPU.")
+    ] = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> int:
+    """Fine-tune checkpoints on SQuAD as Devlin et al. (2019) do, and write exact match and F1 of every seed.
+
+    Finished cells are never trained again. Exit code 75: stopped by a signal, run the same command again.
+    """
+    numbers = chosen_seeds(seeds)
+    from durable.signals import EXIT_DONE, EXIT_REFUSED, StopRequest
+    from train.squad.grid import SquadRequest, run_squad
+    from train.squad.protocol import resolve_squad_protocol
+    from train.squad.read import read_squad
+    from train.squad.table import as_document, as_markdown
+
+    data = read_squad(train, dev, version)
+    request = SquadRequest(
+        checkpoints=checkpoints,
+        out=out,
+        data=data,
+        seeds=numbers,
+        protocol=resolve_squad_protocol(data.version, assignments or ()),
+        which=which,
+        device=device,
+        workers=workers,
+    )
+    with StopRequest() as stop, progress("squad", "steps", quiet=quiet) as show:
+        outcome = run_squad(request, progress=show, notice=say, stop=stop)
+    if as_json:
+        counts = {"trained": outcome.trained, "found": outcome.found, "left": outcome.left}
+        print_json({**counts, "failed": outcome.failed, "version": data.version, **as_document(outcome.table)})
+    else:
+        print(as_markdown(outcome.table), end="")
+    if not quiet:
+        say(f"{outcome.trained} cells trained, {outcome.found} found, {outcome.left} left; table in {out}")
+    for cell, reason in outcome.failed.items():
+        say(f"error: {cell}: {reason}")
+    if outcome.failed:
+        say("\nhint: the same command tries the failed cells again")
+        return EXIT_REFUSED
+    return stop.exit_code if outcome.left else EXIT_DONE
