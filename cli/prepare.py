@@ -135,7 +135,7 @@ def prepare(
     _refuse_empty_range(harmful_pp)
     dropped_warnings = _warnings(drop_warnings)
     if out is None and estimate is None:
-        raise refuse("--out", "it is missing, expected a folder for the corpus")
+        raise typer.BadParameter("missing option '--out'")
     from durable.workers import start_importing
 
     start_importing("oscar_prep.prepare")

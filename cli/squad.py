@@ -1,12 +1,15 @@
 """`symbert squad`: fine-tune checkpoints on SQuAD and score their answers by the official rules."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from cli.console import AsJson, Quiet, print_json, progress, say
-from cli.glue import chosen_seeds
+from cli.glue import Which, chosen_seeds
+from cli.values import Device, ProtocolAssignments
+
+Version = Literal["1.1", "2.0"]
 
 
 def squad(
@@ -19,20 +22,13 @@ def squad(
         Path, typer.Option("--train", help="The official training file, train-v1.1.json or train-v2.0.json.")
     ],
     dev: Annotated[Path, typer.Option("--dev", help="The official development file, on which answers are scored.")],
-    version: Annotated[
-        str | None, typer.Option("--version", help="1.1 or 2.0; without it told from the files.")
-    ] = None,
+    version: Annotated[Version | None, typer.Option("--version", help="Told from the files by default.")] = None,
     seeds: Annotated[str, typer.Option("--seeds", metavar="N|1,2,3", help="N seeds from 1, or a list.")] = "5",
-    assignments: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change the protocol, as in learning_rate=3e-5."),
-    ] = None,
+    assignments: ProtocolAssignments = None,
     which: Annotated[
-        str, typer.Option("--checkpoints", help="Of a run folder: last, all, or log (each 1/√2 of the next).")
+        Which, typer.Option("--checkpoints", help="Of a run folder; log: each 1/√2 of the next.")
     ] = "last",
-    device: Annotated[
-        str | None, typer.Option("--device", help="cpu or cuda; by default cuda where there is a GPU.")
-    ] = None,
+    device: Device = None,
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, help="Cells at a time; by default one a core, one on a GPU.")
     ] = None,

@@ -37,9 +37,9 @@ def test_a_run_stops_goes_on_and_finishes(corpus: Path, tmp_path: Path, capsys: 
             ["error: `schedule.max_step` is not", "hint: did you mean `schedule.max_steps`?"],
         ),
         (
-            ["--recipe", "nano"],
+            ["--recipe", "pico"],
             {},
-            ["error: nano is neither a recipe file", "hint: the shipped recipes are "],
+            ["error: pico is neither a recipe file", "hint: the shipped recipes are "],
         ),
         (["--device", "cuda:77"], {}, ["error: --device cuda:77 is not there", "hint: --device cpu"]),
         ([], {"model.vocab_size": 30522}, ["a tokenizer of 101 entries", "hint: --set model.vocab_size=101"]),

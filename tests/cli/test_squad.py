@@ -40,9 +40,9 @@ def test_squad_prints_the_table_and_trains_nothing_the_second_time(
 @pytest.mark.parametrize(
     ("arguments", "code", "error"),
     [
-        (["--version", "3"], 1, "error: `3` is not a version of SQuAD"),
+        (["--version", "3"], 2, "error: invalid value for '--version'"),
         (["--train", "/nonexistent.json"], 1, "error: /nonexistent.json does not exist"),
-        (["--seeds", "two"], 2, "error: invalid value for --seeds"),
+        (["--seeds", "two"], 2, "error: invalid value for '--seeds'"),
         (["--set", "stride=1"], 1, "error: `stride` is not a protocol key"),
         (["--set", "max_length=16"], 1, "error: "),
     ],

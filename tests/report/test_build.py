@@ -141,8 +141,9 @@ def test_a_damaged_or_foreign_folder_is_refused_by_name(
 def test_a_run_that_also_differs_in_something_else_is_said_not_to_compare(study: Study, tmp_path: Path) -> None:
     other = tmp_path / "longer"
     other.mkdir()
-    for name in ("environment.json", "metrics.jsonl"):
-        (other / name).write_bytes((study.runs[2] / name).read_bytes())
+    environment = json.loads((study.runs[2] / "environment.json").read_text("utf-8"))
+    (other / "environment.json").write_text(json.dumps({**environment, "finished": False}), "utf-8")
+    (other / "metrics.jsonl").write_bytes((study.runs[2] / "metrics.jsonl").read_bytes())
     recipe = (study.runs[2] / "recipe.toml").read_text("utf-8").replace("max_steps = 20", "max_steps = 30")
     (other / "recipe.toml").write_text(recipe, "utf-8")
     built = build_report(Inputs((study.runs[0], other)))
@@ -187,8 +188,10 @@ def test_what_was_written_is_printed(study: Study, tmp_path: Path, capsys: pytes
 def test_an_unknown_format_and_a_folder_of_other_things_are_refused(
     study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(study.arguments(tmp_path / "page", "--format", "docx")) == 1
-    assert "--format docx is not a format, expected html, md, csv, latex, json" in capsys.readouterr().err
+    assert run(study.arguments(tmp_path / "page", "--format", "docx")) == 2
+    said = capsys.readouterr().err
+    assert "'--format'" in said
+    assert "'html', 'md', 'csv', 'latex', 'json'" in said
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("precious")
     assert run(study.arguments(tmp_path / "mine", "--format", "csv")) == 1
