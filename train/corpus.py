@@ -8,7 +8,9 @@
 Rows are read where they lie: a shard is mapped, never loaded, and only the rows of a batch are copied.
 """
 
+import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,7 +85,7 @@ class Corpus:
 
 
 def open_corpus(folder: Path) -> Corpus:
-    """Open a corpus. Raises TrainError if it is none, or if tokenizer, size or rows are not the manifest's."""
+    """Open a corpus. Raises TrainError if it is none, or if tokenizer, sizes, rows or hash are not the manifest's."""
     manifest = _manifest(folder)
     try:
         length, tokenizer = manifest["sequence_length"], manifest["tokenizer"]
@@ -103,6 +105,8 @@ def open_corpus(folder: Path) -> Corpus:
         raise TrainError(
             f"{folder / MANIFEST} is not a manifest of format version {FORMAT_VERSION}: {error!r}"
         ) from None
+    if _hash_of(corpus.shards) != corpus.corpus_hash:
+        raise _damaged(folder / MANIFEST, "its corpus hash is not that of its shards")
     if file_sha256(corpus.tokenizer / "tokenizer.json") != corpus.tokenizer_hash:
         raise _damaged(corpus.tokenizer / "tokenizer.json", "it is not the tokenizer that the corpus was made with")
     return corpus
@@ -155,6 +159,11 @@ def _manifest(folder: Path) -> dict[str, Any]:
             f"expected {FORMAT!r}, version {FORMAT_VERSION}"
         )
     return manifest
+
+
+def _hash_of(shards: Iterable[Shard]) -> str:
+    """The corpus hash: sha256 over the hexadecimal sha256 of every shard, train then validation, as listed."""
+    return hashlib.sha256("".join(shard.sha256 for shard in shards).encode("ascii")).hexdigest()
 
 
 def _vocabulary(tokenizer: dict[str, Any]) -> Vocabulary:

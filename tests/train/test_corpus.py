@@ -89,6 +89,14 @@ def test_a_flipped_bit_is_found_by_the_hashes(folder: Path) -> None:
         open_corpus(folder).check_hashes()
 
 
+def test_a_manifest_whose_hash_is_not_that_of_its_shards_is_refused(folder: Path) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["splits"]["train"]["shards"][0]["sha256"] = "0" * 64
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(TrainError, match=r"manifest\.json is damaged: its corpus hash is not that of its shards"):
+        open_corpus(folder)
+
+
 def test_another_tokenizer_in_the_folder_is_refused(folder: Path) -> None:
     path = folder / "tokenizer" / "tokenizer.json"
     path.write_text(path.read_text().replace("w17", "q17"))
