@@ -115,27 +115,18 @@ def _report(out: Path, corpus: Path, runs: list[Path], chain: Chain) -> str | No
 
 def _make_inputs(out: Path, scale: Scale, *, quiet: bool) -> dict[str, Any]:
     """Shards, blocklists and tasks, unless they are there; refuses a folder that was made otherwise."""
-    import json
     import platform
 
     from cli.demo_corpus import write_blocklists, write_corpus
-    from cli.demo_documentation import DocumentationError, standard_library
+    from cli.demo_documentation import standard_library
     from cli.demo_tasks import held_out, write_tasks
-    from durable.errors import with_hint
+    from cli.record import recorded
     from durable.files import write_json
-    from durable.settings import difference
 
     identity = {"python": platform.python_version(), **asdict(scale)}
-    record = out / IDENTITY
-    if record.is_file():
-        made: dict[str, Any] = json.loads(record.read_text("utf-8"))
-        if changes := difference(made["identity"], identity):
-            raise with_hint(DocumentationError(f"{out} was made otherwise: {'; '.join(changes)}"), "give another --out")
-        return made
-    if out.exists() and not out.is_dir():
-        raise with_hint(DocumentationError(f"{out} is a file, expected a folder"), "give another --out")
-    if out.is_dir() and any(out.iterdir()):
-        raise with_hint(DocumentationError(f"{out} holds other things and no {IDENTITY}"), "give --out a new folder")
+    found = recorded(out, IDENTITY, identity)
+    if found is not None:
+        return found
     if not quiet:
         say(f"reading the documentation strings of Python {platform.python_version()}")
     texts = standard_library()[: scale.texts]
@@ -143,8 +134,8 @@ def _make_inputs(out: Path, scale: Scale, *, quiet: bool) -> dict[str, Any]:
     write_corpus(train, out / "oscar" / "en_meta")
     write_blocklists(out / "blocklists")
     sizes = write_tasks(train, dev, out / "glue", {"train": scale.train_sentences, "dev": scale.dev_sentences})
-    made = {"identity": identity, "texts": {"corpus": len(train), "held_out": len(dev)}, "tasks": sizes}
-    write_json(record, made)
+    made: dict[str, Any] = {"identity": identity, "texts": {"corpus": len(train), "held_out": len(dev)}, "tasks": sizes}
+    write_json(out / IDENTITY, made)
     return made
 
 

@@ -108,27 +108,15 @@ def _refuse_studied(study: Study) -> None:
 
 def _open_folder(study: Study, sizes: Sizes) -> dict[str, Any]:
     """Make nano's inputs unless they are there; refuses a folder of another study."""
-    import json
-
-    from cli.errors import StudyError
+    from cli.record import recorded
     from cli.study_inputs import write_inputs
-    from durable.errors import with_hint
     from durable.files import write_json
-    from durable.locks import LOCK_NAME
-    from durable.settings import difference
 
-    record = study.out / RECORD
-    if record.is_file():
-        found: dict[str, Any] = json.loads(record.read_text("utf-8"))
-        if changes := difference(found["identity"], json.loads(json.dumps(study.identity()))):
-            raise with_hint(StudyError(f"{study.out} holds another study: {'; '.join(changes)}"), "give another --out")
-        made: dict[str, Any] = found["inputs"]
-        return made
-    if strangers := [path.name for path in study.out.iterdir() if path.name != LOCK_NAME]:
-        message = f"{study.out} holds other things ({strangers[0]}) and no {RECORD}"
-        raise with_hint(StudyError(message), "give --out a new folder")
+    found = recorded(study.out, RECORD, study.identity())
+    if found is not None:
+        return dict(found["inputs"])
     made = write_inputs(study.out, sizes) if study.scale == "nano" else {}
-    write_json(record, {"identity": study.identity(), "inputs": made})
+    write_json(study.out / RECORD, {"identity": study.identity(), "inputs": made})
     return made
 
 

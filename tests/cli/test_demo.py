@@ -8,9 +8,9 @@ import typer
 
 from cli.chain import Chain
 from cli.demo import Scale, run_demo
-from cli.demo_documentation import DocumentationError
 from cli.demo_summary import as_text
 from cli.main import run
+from cli.record import StudyError
 
 SMALL = Scale(
     texts=80,
@@ -93,14 +93,14 @@ def test_what_it_tells_to_type_next_can_be_typed(
 
 def test_another_scale_in_the_same_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "demo.json").write_text(json.dumps({"identity": {**vars(SMALL), "python": "3.11"}}), "utf-8")
-    with pytest.raises(DocumentationError, match="was made otherwise: .*epochs: 1 → 2"):
+    with pytest.raises(StudyError, match="was begun otherwise: .*epochs: 1 → 2"):
         run_demo(tmp_path, replace(SMALL, epochs=2), Chain(quiet=True), quiet=True)
 
 
 def test_a_folder_of_other_things_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "thesis.tex").write_text("precious", "utf-8")
     assert run(["demo", "--out", str(tmp_path)]) == 1
-    assert "holds other things and no demo.json" in capsys.readouterr().err
+    assert "holds other things (thesis.tex) and no demo.json" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 

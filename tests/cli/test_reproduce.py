@@ -169,7 +169,7 @@ def test_another_study_in_the_same_folder_is_refused(tmp_path: Path, capsys: pyt
     (tmp_path / "study.json").write_text(json.dumps({"identity": identity, "inputs": {}}), "utf-8")
     settings = [word for assignment in SHORT for word in ("--set", assignment)]
     assert run(["reproduce", "--scale", "nano", "--out", str(tmp_path), "--quiet", *settings]) == 1
-    assert "holds another study: scale: 'base' → 'nano'" in capsys.readouterr().err
+    assert "was begun otherwise: scale: 'base' → 'nano'" in capsys.readouterr().err
 
 
 def test_a_folder_of_other_things_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
