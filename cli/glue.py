@@ -25,7 +25,11 @@ def glue(
     ] = None,
     tasks: Annotated[
         str,
-        typer.Option("--tasks", metavar="LIST|all", help="all, or some of cola,sst2,mrpc,stsb,qqp,mnli,qnli,rte,wnli."),
+        typer.Option(
+            "--tasks",
+            metavar="LIST|all",
+            help="all of the average, or some of cola,sst2,mrpc,stsb,qqp,mnli,qnli,rte,wnli,massive,emotion.",
+        ),
     ] = "all",
     seeds: Annotated[str, typer.Option("--seeds", metavar="N|1,2,3", help="N seeds from 1, or a list.")] = "5",
     assignments: ProtocolAssignments = None,

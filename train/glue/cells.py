@@ -166,14 +166,16 @@ def leaderboard_text(task: Task, predictions: Values) -> str:
 
 
 def values_as_text(task: Task, values: Values) -> str:
-    """Classes as one digit each; numbers in as many digits as float32 needs, divided by blanks."""
-    return (" " if task.is_regression else "").join(str(value) for value in values)
+    """Classes as one digit each; of more than ten, and numbers, divided by blanks, in the digits that float32 needs."""
+    return ("" if task.one_digit else " ").join(str(value) for value in values)
 
 
 def values_from_text(task: Task, text: str) -> Values:
     """What values_as_text made text of."""
     if task.is_regression:
         return np.array(text.split(), np.float32)
+    if not task.one_digit:
+        return np.array(text.split(), np.int64)
     return np.frombuffer(text.encode(), np.uint8).astype(np.int64) - ord("0")
 
 
@@ -213,10 +215,10 @@ def open_folder(
     data: Mapping[str, Data],
     protocol: FineTuning,
     *,
-    source: str,
+    sources: Mapping[str, str],
     assumptions: Mapping[str, str] = ASSUMPTIONS,
 ) -> None:
-    """Write grid.json, or add to it; `source` says where new tasks are from.
+    """Write grid.json, or add to it; `sources` says by task where new ones are from.
 
     Raises TrainError, with the difference, where what is there was made otherwise.
     """
@@ -234,7 +236,10 @@ def open_folder(
         )
     tasks, checkpoints = dict(record["tasks"]), dict(record["checkpoints"])
     for name, task in data.items():
-        tasks[name] = {"source": source} | tasks.get(name, {}) | {"data": task.sha256, "rows": task.rows()}
+        facts = {"data": task.sha256, "rows": task.rows()}
+        if task.task.settings:
+            facts["settings"] = dict(task.task.settings)
+        tasks[name] = {"source": sources[name]} | tasks.get(name, {}) | facts
     for subject in subjects:
         checkpoints[subject.weights] = _facts(subject, protocol)
     record = {**new, "assumptions": dict(assumptions), "tasks": tasks, "checkpoints": checkpoints}

@@ -32,8 +32,8 @@ from train.glue.finetune import Finetuned, finetune, steps_of
 from train.glue.noise import noisy
 from train.glue.protocol import Protocol
 from train.glue.queue import Job, Queue, Watch, default_workers
-from train.glue.read import HUB_DATASET, TaskData, read_task, read_test
-from train.glue.start import SOURCE, missing_cells, model_folder, save_model, source_of, with_source
+from train.glue.read import TaskData, read_task, read_test, source_of
+from train.glue.start import SOURCE, missing_cells, model_folder, save_model, started_from, with_source
 from train.glue.table import Table, write_table
 from train.glue.tasks import TASKS, Task
 
@@ -104,8 +104,8 @@ def run_grid(
         load_tokenizer(subject)
     with folder_lock(request.out):
         sweep_partials(request.out)
-        source = HUB_DATASET if request.data_dir is None else "TSV"
-        open_folder(request.out, subjects, data, request.protocol, source=source)
+        sources = {task.name: source_of(task, request.data_dir) for task in request.tasks}
+        open_folder(request.out, subjects, data, request.protocol, sources=sources)
         for task in data.values():
             write_labels(request.out, task)
         cells = [Cell(subject, task, seed) for task in request.tasks for subject in subjects for seed in request.seeds]
@@ -117,7 +117,7 @@ def run_grid(
         queue: Queue[Cell, Finetuned] = Queue(jobs, start, setting, Watch(progress, stop), lost=_no_start)
         largest = max((cell.subject.size for cell in missing), default=0)
         for cell, result in queue.results(request.workers or default_workers(device, largest)):
-            write_cell(cell, request.out, data[cell.task.name], request.protocol, result)
+            write_cell(cell, request.out, data[cell.task.name], request.protocol.of_task(cell.task), result)
             table = _write_table(request.out, request.average)
     return Outcome(queue.trained, len(cells) - len(missing), queue.left, queue.failed, table)
 
@@ -149,7 +149,7 @@ def _is_done(cell: Cell, request: Request, data: TaskData) -> bool:
     predicted = not request.predictions or all(
         cell.prediction_path(request.out, name).is_file() for name in cell.task.test
     )
-    return is_finished(cell, request.out, data, request.protocol) and predicted
+    return is_finished(cell, request.out, data, request.protocol.of_task(cell.task)) and predicted
 
 
 def _jobs(
@@ -157,8 +157,8 @@ def _jobs(
 ) -> Iterator[Job[Cell]]:
     for cell in cells:
         task = data[cell.task.name]
-        steps = steps_of(len(task.train), request.protocol)
-        source = source_of(cell, request.protocol)
+        steps = steps_of(len(task.train), request.protocol.of_task(cell.task))
+        source = started_from(cell, request.protocol)
         yield Job(
             cell=cell,
             name=cell.name,
@@ -171,7 +171,7 @@ def _jobs(
 
 def _order(request: Request, cell: Cell, data: TaskData, test: TaskData | None, place: int) -> _Order:
     """Tokenizes what is not tokenized yet."""
-    protocol, folder = request.protocol, request.out / "encoded"
+    protocol, folder = request.protocol.of_task(cell.task), request.out / "encoded"
     length = usable_length(load_config(cell.subject), protocol.max_length)
     extra: dict[str, Path] = {}
     encoded = save_encoded(folder, data, cell.subject, length)
@@ -182,7 +182,7 @@ def _order(request: Request, cell: Cell, data: TaskData, test: TaskData | None, 
     if test is not None:
         place_of = save_encoded(folder, test, cell.subject, length)
         extra |= {f"{TEST}{name}": place_of / f"{name}.arrow" for name in cell.task.test}
-    source = source_of(cell, protocol)
+    source = started_from(cell, protocol)
     keep = protocol.mnli_start and cell.task is SOURCE
     return _Order(
         place=place,
@@ -201,9 +201,10 @@ def start(setting: tuple[Protocol, str]) -> Work[_Order, Finetuned]:
 
     def work(order: _Order, tell: Tell) -> Finetuned:
         task = load_encoded(order.encoded, TASKS[order.task])
+        settings = protocol.of_task(task.task)
         extra = {name: read_encoded(path) for name, path in order.extra.items()}
         keep = None if order.keep is None else functools.partial(save_model, order.keep)
-        return finetune(order.subject, task, protocol, order.seed, torch.device(device), tell, extra, keep)
+        return finetune(order.subject, task, settings, order.seed, torch.device(device), tell, extra, keep)
 
     return work
 

@@ -1,11 +1,12 @@
 """How a model is fine-tuned: the settings that decide a score, and what the paper leaves open."""
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from durable.settings import validated, with_assignments
+from train.glue.tasks import Task
 
 
 class FineTuning(BaseModel):
@@ -42,7 +43,7 @@ class FineTuning(BaseModel):
 
 
 class Protocol(FineTuning):
-    """Fine-tuning as in Courtois et al. (2024, arXiv 2406.06366, section 4); the same for every task."""
+    """Fine-tuning as in Courtois et al. (2024, arXiv 2406.06366, section 4); the same for every task of GLUE."""
 
     mnli_start: bool = False
     """Whether RTE, MRPC and STS-B start from the model that the same seed fine-tuned on MNLI."""
@@ -50,6 +51,11 @@ class Protocol(FineTuning):
     """Damage to validation sentences, on which a model is scored beside the clean ones."""
     noise_rate: float = Field(0.1, gt=0, le=1)
     """Probability that a word is hit by the noise."""
+
+    def of_task(self, task: Task) -> Self:
+        """The same with the settings of the task's own paper, but for those that were given."""
+        own = {key: value for key, value in task.settings.items() if key not in self.model_fields_set}
+        return self.model_copy(update=own)
 
     def record(self) -> dict[str, Any]:
         """The settings that decide a score; noise and the start from MNLI only where they are asked for."""
@@ -81,6 +87,9 @@ ASSUMPTIONS = {
     "undefined_correlation": "0 where a model predicts one and the same number for every pair",
     "mnli_start": "off: every task starts from the checkpoint; where asked for, encoder and pooler of RTE, MRPC and "
     "STS-B are those that the same seed fine-tuned on MNLI, and the classifier is new",
+    "massive_and_emotion": "not GLUE's: Srinivasagan & Ostermann (2024) fine-tune on Massive over 15 epochs in batches "
+    "of 64 at 5e-5, and on Emotion over 10 epochs; open are Emotion's batch and rate (here Massive's), the locale "
+    "(en-US), the set that is scored (validation), and length, warm-up and decay (here GLUE's)",
     "noise": "where asked for: words hit with noise_rate, as a function of (seed, split, sentence, row); the recipe of "
     "Kowsher et al. (2024) is not published",
     "threads": "one CPU thread a cell, so that scores do not depend on the number of cores",

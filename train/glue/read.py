@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from durable.errors import with_hint
 from train.errors import TrainError
-from train.glue.tasks import Layout, Task
+from train.glue.tasks import Hub, Layout, Task
 
 HUB_DATASET = "nyu-mll/glue"
 ID_COLUMNS = ("#1 ID", "#2 ID")
@@ -73,8 +73,17 @@ class TaskData:
         return counts | left_out
 
 
+def source_of(task: Task, data_dir: Path | None) -> str:
+    """Where read_task finds a task: `TSV`, or a dataset of the hub."""
+    return "TSV" if data_dir is not None else _hub_of(task).dataset
+
+
+def _hub_of(task: Task) -> Hub:
+    return task.hub or Hub(HUB_DATASET, task.name)
+
+
 def read_task(task: Task, data_dir: Path | None) -> TaskData:
-    """Read a task from `data_dir/<folder>`, or from the hub where that is None.
+    """Read a task from `data_dir/<folder>`, or from the hub where that is None; see source_of.
 
     Raises TrainError, naming file and line, for what is missing or not in the official form.
     """
@@ -229,43 +238,43 @@ def _from_hub(task: Task) -> TaskData:
 
 
 def _load_hub(task: Task) -> Mapping[str, Any]:
+    hub = _hub_of(task)
     try:
         import datasets
     except ImportError:
         raise with_hint(
-            TrainError(f"reading {HUB_DATASET} from the hub needs the package `datasets`, which is not installed"),
+            TrainError(f"reading {hub.dataset} from the hub needs the package `datasets`, which is not installed"),
             "pip install datasets, or give the official TSV files by --data-dir",
         ) from None
     try:
-        loaded: Mapping[str, Any] = datasets.load_dataset(HUB_DATASET, task.name)
+        loaded: Mapping[str, Any] = datasets.load_dataset(hub.dataset, hub.configuration, revision=hub.revision)
     except (OSError, ValueError) as error:
         raise with_hint(
-            TrainError(f"{HUB_DATASET} could not be read from the hub: {str(error).splitlines()[0]}"),
+            TrainError(f"{hub.dataset} could not be read from the hub: {str(error).splitlines()[0]}"),
             "give a folder with the official TSV files by --data-dir",
         ) from error
     return loaded
 
 
 def from_datasets(task: Task, loaded: Mapping[str, Any]) -> TaskData:
-    """A task from the splits of `datasets.load_dataset("nyu-mll/glue", task.name)`.
+    """A task from the splits of what `datasets.load_dataset` gives for it.
 
     Raises TrainError if columns or labels are not those of the hub's dataset.
     """
-    columns = task.hub_text or task.text
+    columns, hub = task.hub_text or task.text, _hub_of(task)
     splits = {}
     for name in ("train", *task.validation_splits):
+        where = f"{hub.dataset}, {task.name}"
         if name not in loaded or not len(loaded[name]):
-            raise TrainError(f"{HUB_DATASET}, {task.name}: the split {name} is missing or empty")
+            raise TrainError(f"{where}: the split {name} is missing or empty")
         table = loaded[name]
-        if missing := [column for column in (*columns, "label") if column not in table.column_names]:
-            raise TrainError(f"{HUB_DATASET}, {task.name}, {name}: column `{missing[0]}` is missing")
-        names = getattr(table.features["label"], "names", [])
+        if missing := [column for column in (*columns, hub.label) if column not in table.column_names]:
+            raise TrainError(f"{where}, {name}: column `{missing[0]}` is missing")
+        names = getattr(table.features[hub.label], "names", [])
         if list(names) != list(task.classes.values()):
-            raise TrainError(
-                f"{HUB_DATASET}, {task.name}: labels are {list(names)}, expected {list(task.classes.values())}"
-            )
-        labels = _as_labels(task, list(table["label"]))
+            raise TrainError(f"{where}: labels are {list(names)}, expected {list(task.classes.values())}")
+        labels = _as_labels(task, list(table[hub.label]))
         if not task.is_regression and (labels.min() < 0 or labels.max() >= len(names)):
-            raise TrainError(f"{HUB_DATASET}, {task.name}, {name}: a row has no label")
+            raise TrainError(f"{where}, {name}: a row has no label")
         splits[name] = Split(tuple(list(table[column]) for column in columns), labels)
     return TaskData(task, splits)

@@ -94,4 +94,4 @@ def best_of(grids: Mapping[float, tuple[Cells, Mapping[str, Any]]], average: str
         for row in table.rows
         if not row.noise
     ]
-    return replace(table, remarks=remarks)
+    return replace(table, remarks=[*table.remarks, *remarks])

@@ -26,7 +26,7 @@ def with_source(tasks: Sequence[Task], protocol: Protocol) -> list[Task]:
     return [*([SOURCE] if needed else []), *tasks]
 
 
-def source_of(cell: Cell, protocol: Protocol) -> Cell | None:
+def started_from(cell: Cell, protocol: Protocol) -> Cell | None:
     """The MNLI cell whose model this one starts from, if it starts from one."""
     return replace(cell, task=SOURCE) if protocol.mnli_start and cell.task.name in STARTED else None
 
@@ -45,7 +45,7 @@ def save_model(folder: Path, model: Any) -> None:
 
 def missing_cells(cells: Sequence[Cell], unfinished: Sequence[Cell], out: Path, protocol: Protocol) -> list[Cell]:
     """The unfinished cells, and finished MNLI cells whose model one of them needs and nobody kept."""
-    sources = [source_of(cell, protocol) for cell in unfinished]
+    sources = [started_from(cell, protocol) for cell in unfinished]
     again = {
         source for source in sources if source and source not in unfinished and not model_folder(out, source).is_dir()
     }

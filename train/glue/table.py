@@ -47,7 +47,7 @@ class Table:
 
     @property
     def numbers(self) -> tuple[str, ...]:
-        """The nine columns, and WNLI's where a model has it."""
+        """The nine columns, and those of other tasks that a model has."""
         extra = [number for task in TASKS.values() if not task.in_average for number in task.numbers]
         present = {number for row in self.rows for number in row.scores.numbers}
         return (*NUMBERS, *(number for number in extra if number in present))
@@ -108,13 +108,23 @@ def table_of(cells: Iterable[Mapping[str, Any]], grid: Mapping[str, Any], averag
         if damaged[weights]:
             name = f"{names[weights]}, {noise}"
             rows.append(Row(name, model_scores(damaged[weights], average), weights, facts, noise=noise))
-    return Table(rows, grid["protocol"], average)
+    return Table(rows, grid["protocol"], average, _own_settings(by_model))
+
+
+def _own_settings(cells: Mapping[str, Mapping[tuple[str, int], Scores]]) -> list[str]:
+    """What is not the protocol's, of the tasks that are there; a cell holds what was used."""
+    present = {task for scores in cells.values() for task, _ in scores}
+    return [
+        f"{name}: no part of the average; unless set, {', '.join(f'{key} {value:g}' for key, value in own.items())}"
+        for name, own in ((task.name, task.settings) for task in TASKS.values())
+        if own and name in present
+    ]
 
 
 def degenerate(cell: Mapping[str, Any]) -> bool:
     """Whether the model gives one answer to every example of a split: one class, or one and the same number."""
-    numbers = TASKS[cell["identity"]["task"]].is_regression
-    return any(len(set(text.split() if numbers else text)) < 2 for text in cell["predictions"].values())
+    digits = TASKS[cell["identity"]["task"]].one_digit
+    return any(len(set(text if digits else text.split())) < 2 for text in cell["predictions"].values())
 
 
 def _about_degenerate(row: Row) -> list[str]:

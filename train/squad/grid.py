@@ -77,8 +77,8 @@ def run_squad(
     with folder_lock(out):
         sweep_partials(out)
         _refuse_glue(out)
-        source = f"JSON, version {data.version}"
-        open_folder(out, subjects, {SQUAD.name: data}, protocol, source=source, assumptions=ASSUMPTIONS)
+        sources = {SQUAD.name: f"JSON, version {data.version}"}
+        open_folder(out, subjects, {SQUAD.name: data}, protocol, sources=sources, assumptions=ASSUMPTIONS)
         cells = [Cell(subject, SQUAD, seed) for subject in subjects for seed in request.seeds]
         missing = [cell for cell in cells if not is_finished(cell, out, data, protocol)]
         table = write_squad_table(out, read_cells(out), read_grid(out))

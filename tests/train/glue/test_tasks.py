@@ -22,12 +22,20 @@ def test_labels_and_their_order_are_those_of_the_hub(name: str) -> None:
 
 
 def test_there_are_nine_tasks_and_nine_numbers_of_eight_of_them() -> None:
-    assert TASKS.keys() == HUB_LABELS.keys()
+    assert TASKS.keys() == HUB_LABELS.keys() | {"massive", "emotion"}
     assert NUMBERS == ("mrpc", "cola", "mnli_m", "mnli_mm", "qqp", "rte", "stsb", "qnli", "sst2")
 
 
+def test_massive_has_sixty_intents_and_emotion_six_feelings() -> None:
+    assert len(set(TASKS["massive"].classes)) == 60
+    assert list(TASKS["massive"].classes)[:2] == ["datetime_query", "iot_hue_lightchange"]  # as on the hub
+    assert list(TASKS["emotion"].classes) == ["sadness", "joy", "love", "anger", "fear", "surprise"]
+    assert not TASKS["massive"].one_digit
+    assert TASKS["emotion"].one_digit
+
+
 def test_all_stands_for_the_eight_tasks_of_the_average() -> None:
-    assert {task.name for task in chosen_tasks(["all"])} == TASKS.keys() - {"wnli"}
+    assert {task.name for task in chosen_tasks(["all"])} == HUB_LABELS.keys() - {"wnli"}
     assert chosen_tasks(["wnli", "all"])[0].name == "wnli"
 
 
