@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from durable.failpoints import failpoint
+from durable.remote import Place
 
 PARTIAL = ".partial-"
 READ_SIZE = 1 << 20
@@ -97,7 +98,7 @@ def write_json(path: Path, content: Any, *, name: str = "file") -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", name=name)
 
 
-def file_sha256(path: Path) -> str:
+def file_sha256(path: Place) -> str:
     """The sha256 of a file's bytes, in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
