@@ -1,20 +1,21 @@
 """What a corpus would be, from the start of every file: funnel, tokens, disk, memory and hours; writes nothing.
 
-The sample is the complete lines in the first bytes of every file, so it is a sample of documents only as far as
-the order within files is random, which it is in OSCAR. Totals are scaled up by bytes of content. Intervals come
-from a bootstrap over blocks of 100 neighbouring documents, since neighbours may be alike; the blocks overlap, which
-makes better use of a small sample than blocks side by side.
+The sample is the complete lines in the first bytes of every file (of a Parquet file its first rows), so it is a sample
+of documents only as far as the order within files is random, which it is in OSCAR. Totals are scaled up by bytes of
+content. Intervals come from a bootstrap over blocks of 100 neighbouring documents, since neighbours may be alike; the
+blocks overlap, which makes better use of a small sample than blocks side by side.
 """
 
 import os
 import resource
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from durable.errors import with_hint
 from durable.workers import Supervisor, Tell, Work
@@ -22,11 +23,11 @@ from oscar_prep.annotate import annotate
 from oscar_prep.errors import PrepareError
 from oscar_prep.filters import judge, rules_of
 from oscar_prep.inputs import InputFile
-from oscar_prep.parquet import SUFFIX
+from oscar_prep.parquet import SUFFIX, ParquetReader, Rows
 from oscar_prep.parse import parse
 from oscar_prep.plan import Plan
 from oscar_prep.prepare import Running
-from oscar_prep.read import Block, StartReader
+from oscar_prep.read import Block, LongLine, StartReader
 from oscar_prep.tokenize import encoder_of
 
 BLOCK_DOCUMENTS = 100
@@ -71,9 +72,6 @@ def estimate(plan: Plan, running: Running, share: float) -> dict[str, Any] | Non
     The budgets are not applied. None if a stop request ended the run early. Raises PrepareError if a file is
     damaged, or if too few documents were read to say anything.
     """
-    parquet = [file.name for file in plan.files if file.path.suffix == SUFFIX]
-    if parquet:
-        raise PrepareError(f"{parquet[0]} is Parquet: only the start of JSON lines can be estimated from")
     supervisor: Supervisor[InputFile, Start] = Supervisor(
         start_worker, (plan, share), running.workers, stop=running.stop
     )
@@ -97,30 +95,35 @@ def start_worker(setting: tuple[Plan, float]) -> Work[InputFile, Start]:
     annotators = plan.sources.annotators(plan.configuration)
     encoder = encoder_of(plan.tokenizer)
 
-    def work(file: InputFile, _: Tell) -> Start:
-        began = time.process_time()
-        reader = StartReader(file.path, share)
-        verdicts, tokens, sizes = [np.empty(0, np.int64)], [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-        for block in reader.blocks():
+    def judged(blocks: Iterable[Block | LongLine | Rows]) -> list[np.ndarray]:
+        """Verdict, tokens and bytes of every line."""
+        columns: list[tuple[np.ndarray, ...]] = [(np.empty(0, np.int64),) * 3]
+        for block in blocks:
             parsed = parse(block, plan.configuration.layout)
             documents, _notes = annotate(parsed.documents, annotators)
             failed = judge(documents, rules)
             verdict = np.where(failed.any(axis=0), failed.argmax(axis=0), KEPT)
             kept = np.flatnonzero(verdict == KEPT)
-            counts = np.zeros(len(verdict), np.int64)
-            counts[kept] = encoder.encode(documents.column("content").take(pa.array(kept)))[1]
-            verdicts += [verdict, np.full(len(parsed.bad), INVALID)]
-            tokens += [counts, np.zeros(len(parsed.bad), np.int64)]
-            sizes += [_line_bytes(block, documents), np.array([bad.size for bad in parsed.bad], np.int64)]
-        return Start(
-            np.concatenate(verdicts),
-            np.concatenate(tokens),
-            np.concatenate(sizes),
-            reader.content_bytes,
-            file.path.stat().st_size,
-            time.process_time() - began,
-            resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        )
+            tokens = np.zeros(len(verdict), np.int64)
+            tokens[kept] = encoder.encode(documents.column("content").take(pa.array(kept)))[1]
+            bad = np.array([max(bad.size, 1) for bad in parsed.bad], np.int64)
+            columns.append((verdict, tokens, _line_bytes(block, documents)))
+            columns.append((np.full(len(bad), INVALID), np.zeros(len(bad), np.int64), bad))
+        return [np.concatenate(column) for column in zip(*columns, strict=True)]
+
+    def work(file: InputFile, _: Tell) -> Start:
+        began = time.process_time()
+        if file.path.suffix == SUFFIX:
+            with ParquetReader(file, plan.configuration.layout) as rows:
+                verdict, tokens, sizes = judged(rows.first(share))
+                content = float(sizes.sum()) * rows.rows / max(len(sizes), 1)
+        else:
+            start = StartReader(file.path, share)
+            verdict, tokens, sizes = judged(start.blocks())
+            content = start.content_bytes
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        size = file.path.stat().st_size
+        return Start(verdict, tokens, sizes, content, size, time.process_time() - began, peak)
 
     return work
 
@@ -198,9 +201,11 @@ def _whole_content(starts: Sequence[Start]) -> float:
     return sum(start.content_bytes or start.file_bytes * ratio for start in starts)
 
 
-def _line_bytes(block: Any, documents: pa.RecordBatch) -> np.ndarray:
-    """Bytes of the line of each document."""
-    if not isinstance(block, Block):
+def _line_bytes(block: Block | LongLine | Rows, documents: pa.RecordBatch) -> np.ndarray:
+    """Bytes of the line of each document; of a row of Parquet, which has none, those of its content."""
+    if isinstance(block, Rows):
+        return pc.binary_length(documents.column("content")).to_numpy().astype(np.int64) + 1
+    if isinstance(block, LongLine):
         return np.empty(0, np.int64)
     ends = np.flatnonzero(np.frombuffer(block.data, np.uint8) == ord("\n")) + 1
     return np.diff(ends, prepend=0)[documents.column("line").to_numpy() - block.first_line]

@@ -1,8 +1,10 @@
 """A Parquet file as batches of rows, with the interface of a shard of JSON lines."""
 
 import hashlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 
 import pyarrow as pa
@@ -42,7 +44,9 @@ class ParquetReader:
 
     def __enter__(self) -> Self:
         try:
-            self._file = pq.ParquetFile(self._input.path, pre_buffer=False)
+            path = self._input.path
+            source = path if isinstance(path, Path) else path.open("rb")
+            self._file = pq.ParquetFile(source, pre_buffer=False)
         except (pa.ArrowInvalid, OSError) as error:
             raise self._damaged(error) from None
         try:
@@ -57,17 +61,34 @@ class ParquetReader:
 
     def blocks(self) -> Iterator[Rows]:
         """The file's rows in order."""
+        line = 1
+        for batch in self._batches():
+            yield Rows(batch, line)
+            line += batch.num_rows
+            self.bytes_read = self._size * (line - 1) // self.rows
+
+    def first(self, share: float) -> Iterator[Rows]:
+        """The first `share` of the file's rows, rounded up."""
+        left, line = math.ceil(self.rows * share), 1
+        for batch in self._batches():
+            yield Rows(batch.slice(0, left), line)
+            left, line = left - batch.num_rows, line + batch.num_rows
+            if left <= 0:
+                return
+
+    @property
+    def rows(self) -> int:
+        """How many rows the file has."""
+        return int(self._file.metadata.num_rows)
+
+    def _batches(self) -> Iterator[pa.RecordBatch]:
         metadata = self._file.metadata
         groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
         row_bytes = sum(group.total_byte_size for group in groups) // max(metadata.num_rows, 1)
         size = min(max(self._block_bytes // max(row_bytes, 1), 1), 1 << 16)
         wanted = {path for paths in self._layout.paths.values() for path in paths}
-        line = 1
         try:
-            for batch in self._file.iter_batches(size, columns=sorted(wanted), use_threads=False):
-                yield Rows(batch, line)
-                line += batch.num_rows
-                self.bytes_read = self._size * (line - 1) // metadata.num_rows
+            yield from self._file.iter_batches(size, columns=sorted(wanted), use_threads=False)
         except (pa.ArrowInvalid, OSError) as error:
             raise self._damaged(error) from None
 

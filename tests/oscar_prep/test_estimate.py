@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from cli.main import run
@@ -71,6 +72,27 @@ def test_the_truth_lies_in_the_intervals_and_nothing_is_written(
     assert expected["dropped_share"].keys() == {"blocklist", "harmful_pp", "quality_warnings"}
     assert expected["dropped_share"]["quality_warnings"] == pytest.approx(0.4, abs=0.05)
     assert not (tmp_path / "out").exists()
+
+
+def test_parquet_is_estimated_from_its_first_rows(tmp_path: Path, inputs: Path, tokenizer: CorpusTokenizer) -> None:
+    (tmp_path / "parquet").mkdir()
+    for path in inputs.iterdir():
+        data = pa.CompressedInputStream(pa.OSFile(str(path)), "zstd").read()
+        records = [json.loads(line) for line in data.splitlines()]
+        schema = pa.infer_type(records)
+        table = pa.Table.from_pylist(records, pa.schema(list(schema)))
+        pq.write_table(table, tmp_path / "parquet" / f"{path.stem}.parquet", row_group_size=500)
+    lines = estimate(plan_for(inputs, tokenizer), Running(), 0.5)
+    rows = estimate(plan_for(tmp_path / "parquet", tokenizer), Running(), 0.5)
+    whole = estimate(plan_for(tmp_path / "parquet", tokenizer), Running(), 1.0)
+    assert lines is not None
+    assert rows is not None
+    assert whole is not None
+    assert (rows["documents_read"], whole["documents_read"]) == (4000, 8000)
+    assert whole["documents"] == 8000
+    assert rows["documents"] == pytest.approx(8000, rel=0.02)
+    assert rows["kept_share"]["estimate"] == pytest.approx(lines["kept_share"]["estimate"], abs=0.01)
+    assert rows["tokens"]["low"] < whole["tokens"]["estimate"] < rows["tokens"]["high"]
 
 
 def test_too_small_a_sample_is_refused(inputs: Path, tokenizer: CorpusTokenizer) -> None:
