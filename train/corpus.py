@@ -10,6 +10,7 @@ Rows are read where they lie: a shard is mapped, never loaded, and only the rows
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from train.recipe import Recipe
 
 MANIFEST, FORMAT, FORMAT_VERSION = "manifest.json", "symbert corpus", 1
 SPLITS = ("train", "validation")
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # pathlib makes one slash of two
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,11 @@ def check_fit(corpus: Corpus, recipe: Recipe) -> None:
 
 def _manifest(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
+        if URL.match(str(folder)):
+            raise with_hint(
+                TrainError(f"{folder} is behind a URL, expected a folder: training maps the corpus into memory"),
+                "copy it first, as with `aws s3 cp --recursive`, and give the copy; `symbert verify` checks it",
+            )
         raise with_hint(TrainError(f"{folder} is not a folder"), "make a corpus with `symbert prepare`")
     try:
         manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text("utf-8"))

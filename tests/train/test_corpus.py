@@ -97,6 +97,12 @@ def test_a_manifest_whose_hash_is_not_that_of_its_shards_is_refused(folder: Path
         open_corpus(folder)
 
 
+def test_a_corpus_behind_a_url_is_refused_with_how_to_copy_it() -> None:
+    with pytest.raises(TrainError, match="s3:/bucket/corpus is behind a URL, expected a folder") as refusal:
+        open_corpus(Path("s3://bucket/corpus"))
+    assert "aws s3 cp --recursive" in refusal.value.__notes__[0]
+
+
 def test_another_tokenizer_in_the_folder_is_refused(folder: Path) -> None:
     path = folder / "tokenizer" / "tokenizer.json"
     path.write_text(path.read_text().replace("w17", "q17"))
