@@ -25,11 +25,19 @@ MissingWarnings = Literal["keep", "compute"]
 def prepare(
     context: typer.Context,
     inputs: Annotated[
-        list[Path],
-        typer.Argument(metavar="INPUT...", help="Shards of OSCAR 23.01, 22.01 or another corpus, or folders of them."),
+        list[str],
+        typer.Argument(
+            metavar="INPUT...",
+            help="Shards of OSCAR 23.01, 22.01 or another corpus, or folders of them; s3://, gs://, hf:// too.",
+        ),
     ],
     out: Annotated[
-        Path | None, typer.Option(help="The corpus folder; the same command again continues where it ended.")
+        str | None,
+        typer.Option(metavar="DIR|URL", help="The corpus folder; the same command again continues where it ended."),
+    ] = None,
+    staging: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where a corpus for a URL is made before it is copied (the user's cache)."),
     ] = None,
     tokenizer: Annotated[
         str, typer.Option(metavar="PATH|HUB_ID", help="Folder with tokenizer.json, or a model on the hub.")
@@ -170,7 +178,7 @@ def prepare(
         settings["min_language_probability"] = min_language_probability
     configuration = validated(Configuration, settings, what="prepare")
     sources = Sources(blocklists, kenlm, language_model)
-    plan = _plan(inputs, out or Path(), tokenizer, configuration, sources, quiet)
+    plan = _with_output(_plan(inputs, tokenizer, configuration, sources, quiet), out or "", staging)
     with StopRequest() as stop, progress("prepare", "B", quiet=quiet) as callback:
         running = Running(workers or available_cores(), max_bad_share, callback, stop)
         if estimate is not None:
@@ -180,22 +188,21 @@ def prepare(
     if manifest is None:
         return _stopped(running)
     summary = summarise(manifest, time.monotonic() - started)
-    _write_pages(plan.out, manifest, command_line(context), inputs, report)
+    _write_pages(plan, manifest, command_line(context), inputs, report)
     if as_json:
         print_json(summary)
     else:
-        _print_funnel(plan.out, summary)
+        _print_funnel(str(plan.target or plan.out), summary)
     return _tell_what_is_missing(plan.out, manifest, summary)
 
 
-def _plan(
-    inputs: list[Path], out: Path, tokenizer: str, configuration: "Configuration", sources: "Sources", quiet: bool
-) -> "Plan":
+def _plan(inputs: list[str], tokenizer: str, configuration: "Configuration", sources: "Sources", quiet: bool) -> "Plan":
+    from durable.remote import place
     from oscar_prep.inputs import discover
     from oscar_prep.plan import Plan
     from oscar_prep.tokenizer import CorpusTokenizer
 
-    found = discover(inputs)
+    found = discover([place(text) for text in inputs])
     if found.ignored and not quiet:
         names = ", ".join(path.name for path in found.ignored[:5])
         say(f"ignored {len(found.ignored)} other files: {names}{', …' if len(found.ignored) > 5 else ''}")
@@ -203,7 +210,27 @@ def _plan(
     if chosen.why_no_table and not quiet:
         reason = chosen.why_no_table
         say(f"the tokenizer {chosen.name} is asked for every word, many times slower than a table: {reason}")
-    return Plan(out, tuple(found.files), chosen, configuration, sources)
+    return Plan(Path(), tuple(found.files), chosen, configuration, sources)
+
+
+def _with_output(plan: "Plan", out: str, staging: Path | None) -> "Plan":
+    """The plan with the folder to write to: `out` itself, or a folder here from which all is copied to the URL."""
+    import hashlib
+    import os
+    from dataclasses import replace
+
+    from durable.errors import with_hint
+    from durable.remote import RemotePath, place
+    from oscar_prep.errors import PrepareError
+
+    target = place(out)
+    if isinstance(target, RemotePath):
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        own = cache / "symbert" / "staging" / hashlib.sha256(target.url.encode()).hexdigest()[:16]
+        return replace(plan, out=staging or own, target=target)
+    if staging is not None:
+        raise with_hint(PrepareError(f"--staging is for an --out that is a URL, not for {out}"), "leave it out")
+    return replace(plan, out=target)
 
 
 def _tell_what_is_missing(out: Path, manifest: dict[str, Any], summary: dict[str, Any]) -> int:
@@ -250,16 +277,25 @@ def summarise(manifest: dict[str, Any], seconds: float) -> dict[str, Any]:
     }
 
 
-def _write_pages(out: Path, manifest: dict[str, Any], command: str, inputs: list[Path], report: bool) -> None:
+def _write_pages(plan: "Plan", manifest: dict[str, Any], command: str, inputs: list[str], report: bool) -> None:
     """README.md, and report.html where the packages that draw it are there."""
+    from durable.files import write_text
+    from oscar_prep.card import data_card
+    from oscar_prep.upload import Upload
+
+    write_text(plan.out / "README.md", data_card(manifest, command))
+    if report:
+        _write_report(plan.out, command, inputs)
+    if plan.target is not None:
+        Upload(plan.out, plan.target).pages()
+
+
+def _write_report(out: Path, command: str, inputs: list[str]) -> None:
     from importlib.util import find_spec
 
     from durable.files import write_text
-    from oscar_prep.card import data_card
+    from durable.remote import place
 
-    write_text(out / "README.md", data_card(manifest, command))
-    if not report:
-        return
     missing = [name for name in ("jinja2", "matplotlib") if find_spec(name) is None]
     if missing:
         say(f"no report.html: {' and '.join(missing)} not installed (pip install 'symbert[report]')")
@@ -267,7 +303,8 @@ def _write_pages(out: Path, manifest: dict[str, Any], command: str, inputs: list
     from report.corpus_page import corpus_page
     from report.page import page
 
-    write_text(out / "report.html", page(corpus_page(out, inputs[0] if len(inputs) == 1 else None, command)))
+    only = place(inputs[0]) if len(inputs) == 1 else None  # texts behind a URL would be fetched anew, and hashed
+    write_text(out / "report.html", page(corpus_page(out, only if isinstance(only, Path) else None, command)))
 
 
 def _refuse_empty_range(harmful_pp: tuple[float, float]) -> None:
@@ -290,7 +327,7 @@ def _names(text: str) -> tuple[str, ...]:
     return () if text == "none" else tuple(name.strip() for name in text.split(",") if name.strip())
 
 
-def _print_funnel(out: Path, summary: dict[str, Any]) -> None:
+def _print_funnel(out: str, summary: dict[str, Any]) -> None:
     rows = [("documents", summary["documents"])]
     rows += [(f"  dropped by {name}", -count) for name, count in summary["dropped"].items()]
     rows += [("  no documents", -summary["invalid"])] if summary["invalid"] else []

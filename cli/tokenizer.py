@@ -19,7 +19,8 @@ def _group() -> None:
 @tokenizer.command("train")
 def train(
     inputs: Annotated[
-        list[Path], typer.Argument(metavar="INPUT...", help="Shards of OSCAR, or folders of them; nothing is filtered.")
+        list[str],
+        typer.Argument(metavar="INPUT...", help="Shards of OSCAR, or folders or URLs of them; nothing is filtered."),
     ],
     out: Annotated[Path, typer.Option(help="A new folder, for `symbert prepare --tokenizer` and AutoTokenizer.")],
     vocabulary_size: Annotated[int, typer.Option(min=1, help="Tokens; fewer if the text has fewer.")] = 30_522,
@@ -29,14 +30,16 @@ def train(
     quiet: Quiet = False,
 ) -> int:
     """Train a WordPiece tokenizer like BERT's; the same text gives the same tokenizer, byte for byte."""
+    from durable.remote import place
     from oscar_prep.inputs import discover
     from oscar_prep.layout import Layout
     from oscar_prep.shard_texts import ShardTexts
     from oscar_prep.wordpiece import check_new_folder, save, train_wordpiece
 
     check_new_folder(out)
+    files = discover([place(text) for text in inputs]).files
     with progress("tokenizer", "B", quiet=quiet) as callback:
-        texts = ShardTexts(discover(inputs).files, Layout(content_field), passes=2, progress=callback)
+        texts = ShardTexts(files, Layout(content_field), passes=2, progress=callback)
         trained = train_wordpiece(texts, vocabulary_size, lower_case=not cased)
     save(trained, out)
     size = trained.get_vocab_size()

@@ -1,6 +1,5 @@
 """`symbert verify`: is a corpus still what its manifest says?"""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,13 +9,17 @@ from durable.signals import EXIT_DONE, EXIT_QUARANTINED
 
 
 def verify(
-    corpus: Annotated[Path, typer.Argument(metavar="DIR", help="A corpus folder that `symbert prepare` made.")],
+    folder: Annotated[
+        str, typer.Argument(metavar="DIR|URL", help="A corpus folder that `symbert prepare` made, here or copied.")
+    ],
     as_json: AsJson = False,
 ) -> int:
     """Hash and count every file of a corpus again and close its ledger again; exit 3 if anything is wrong."""
+    from durable.remote import place
     from oscar_prep.manifest import read_manifest
     from oscar_prep.verify import verify as find_damage
 
+    corpus = place(folder)
     damage = find_damage(corpus)
     manifest = read_manifest(corpus)
     if as_json:

@@ -3,11 +3,12 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from durable.errors import with_hint
+from durable.remote import Place, RemotePath
 from oscar_prep.errors import PrepareError
 
 IN_FOLDERS = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".jsonl.zstd", ".parquet")
@@ -22,7 +23,7 @@ HEX_DIGITS = {"sha256": 64, "sha384": 96}
 class InputFile:
     """One input file; `name` is relative to the INPUT it came from and is all that the corpus records of its place."""
 
-    path: Path
+    path: Place
     name: str
     checksum: tuple[str, str] | None = None
     """Algorithm and hexadecimal digest from a checksum file in the same folder."""
@@ -33,24 +34,26 @@ class Inputs:
     """The files to read, in order, and what lay beside them and was left alone."""
 
     files: list[InputFile]
-    ignored: list[Path]
+    ignored: list[Place]
 
 
-def discover(inputs: Sequence[Path]) -> Inputs:
+def discover(inputs: Sequence[Place]) -> Inputs:
     """The files of INPUT...: files as given, folders searched in natural order (part_2 before part_10).
 
-    Raises PrepareError if an INPUT does not exist, is no regular file, holds no shard, or is given twice.
+    Raises PrepareError if an INPUT does not exist, is no regular file, holds no shard, or is given twice, and
+    DurableError if the service behind a URL refuses or does not answer.
     """
-    found: list[tuple[Path, str, str]] = []
-    ignored: list[Path] = []
+    found: list[tuple[Place, str, str]] = []
+    ignored: list[Place] = []
     for given in inputs:
         if given.is_dir():
             inside, others = _search(given)
-            found += [(path, str(path.relative_to(given)), f"{given.resolve().name}/") for path in inside]
+            found += [(path, _name_below(given, path), f"{given.resolve().name}/") for path in inside]
             ignored += others
         else:
             _check_file(given)
-            found.append((given, given.name, f"{given.resolve().parent.name}/"))
+            file = given.listed() if isinstance(given, RemotePath) else given
+            found.append((file, given.name, f"{given.resolve().parent.name}/"))
     _refuse_twice([path for path, _, _ in found])
     names = _unique_names(found)
     checksums = _checksums({path.parent for path, _, _ in found})
@@ -61,21 +64,32 @@ def discover(inputs: Sequence[Path]) -> Inputs:
     return Inputs(files, ignored)
 
 
-def natural_key(path: Path) -> list[tuple[int, int | str]]:
+def natural_key(path: Place) -> list[tuple[int, int | str]]:
     """Sorts part_2 before part_10."""
     parts = re.split(r"(\d+)", str(path))
     return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts if part]
 
 
-def _search(folder: Path) -> tuple[list[Path], list[Path]]:
-    inside, others = [], []
+def _name_below(folder: Place, path: Place) -> str:
+    # Path.relative_to takes paths of its own kind alone, and so does a URL's.
+    return str(path.relative_to(folder))  # type: ignore[arg-type]
+
+
+def _files_below(folder: Place) -> Iterator[Place]:
+    if isinstance(folder, RemotePath):
+        yield from folder.files()
+        return
     for parent, _, names in os.walk(folder, followlinks=True):
-        for name in names:
-            path = Path(parent, name)
-            if name.endswith(IN_FOLDERS) and path.is_file():
-                inside.append(path)
-            elif not CHECKSUM_FILE.fullmatch(name):
-                others.append(path)
+        yield from (Path(parent, name) for name in names)
+
+
+def _search(folder: Place) -> tuple[list[Place], list[Place]]:
+    inside, others = [], []
+    for path in _files_below(folder):
+        if path.name.endswith(IN_FOLDERS) and path.is_file():
+            inside.append(path)
+        elif not CHECKSUM_FILE.fullmatch(path.name):
+            others.append(path)
     if not inside:
         raise with_hint(
             PrepareError(f"{folder} holds no file named *{', *'.join(IN_FOLDERS)}"),
@@ -84,7 +98,7 @@ def _search(folder: Path) -> tuple[list[Path], list[Path]]:
     return sorted(inside, key=natural_key), sorted(others, key=natural_key)
 
 
-def _check_file(path: Path) -> None:
+def _check_file(path: Place) -> None:
     if not path.exists():
         raise with_hint(PrepareError(f"{path} does not exist, expected a file or a folder of shards"), WHAT_TO_GIVE)
     if not path.is_file():
@@ -97,7 +111,7 @@ def _check_file(path: Path) -> None:
         )
 
 
-def _refuse_twice(paths: list[Path]) -> None:
+def _refuse_twice(paths: list[Place]) -> None:
     twice = [path for path, count in Counter(path.resolve() for path in paths).items() if count > 1]
     if twice:
         raise with_hint(
@@ -106,7 +120,7 @@ def _refuse_twice(paths: list[Path]) -> None:
         )
 
 
-def _unique_names(found: list[tuple[Path, str, str]]) -> list[str]:
+def _unique_names(found: list[tuple[Place, str, str]]) -> list[str]:
     """Names relative to the INPUT, with the INPUT's folder before them where two are the same."""
     counts = Counter(name for _, name, _ in found)
     names = [prefix + name if counts[name] > 1 else name for _, name, prefix in found]
@@ -119,11 +133,12 @@ def _unique_names(found: list[tuple[Path, str, str]]) -> list[str]:
     return names
 
 
-def _checksums(folders: set[Path]) -> dict[Path, tuple[str, str]]:
+def _checksums(folders: set[Place]) -> dict[Place, tuple[str, str]]:
     """What checksum.sha256, SHA256SUMS and the like say of the files beside them."""
-    expected: dict[Path, tuple[str, str]] = {}
+    expected: dict[Place, tuple[str, str]] = {}
     for folder in folders:
-        for path in sorted(folder.iterdir()):
+        beside: list[Place] = [*folder.iterdir()]
+        for path in sorted(beside, key=str):
             match = CHECKSUM_FILE.fullmatch(path.name)
             if match and path.is_file():
                 algorithm = match.group(1).lower()
@@ -132,7 +147,7 @@ def _checksums(folders: set[Path]) -> dict[Path, tuple[str, str]]:
     return expected
 
 
-def _read_checksum_file(path: Path, algorithm: str) -> dict[str, str]:
+def _read_checksum_file(path: Place, algorithm: str) -> dict[str, str]:
     entries = {}
     for number, line in enumerate(path.read_text("utf-8", errors="replace").splitlines(), start=1):
         match = CHECKSUM_LINE.match(line)

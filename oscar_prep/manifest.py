@@ -10,6 +10,7 @@ import numpy as np
 
 from durable.errors import with_hint
 from durable.files import write_json
+from durable.remote import Place
 from durable.workers import ATTEMPTS
 from oscar_prep.configuration import Configuration
 from oscar_prep.errors import PrepareError
@@ -62,7 +63,7 @@ def finish(plan: Plan, outcomes: Sequence[UnitRecord | Unit], max_bad_share: flo
     return manifest
 
 
-def read_manifest(corpus: Path) -> dict[str, Any]:
+def read_manifest(corpus: Place) -> dict[str, Any]:
     """The manifest of a finished corpus. Raises PrepareError if there is none that this version reads."""
     if not corpus.is_dir():
         raise with_hint(PrepareError(f"{corpus} does not exist, expected a corpus folder"), WHICH_FOLDER)
@@ -96,7 +97,7 @@ def total_of(records: Sequence[UnitRecord]) -> Ledger:
     return total
 
 
-def tokenizer_file(corpus: Path) -> Path:
+def tokenizer_file(corpus: Place) -> Place:
     """The file whose sha256 is the tokenizer's identity."""
     return corpus / TOKENIZER / TOKENIZER_FILE
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from durable.remote import RemotePath
 from oscar_prep.configuration import Configuration
 from oscar_prep.inputs import InputFile
 from oscar_prep.record import Unit
@@ -25,6 +26,8 @@ class Plan:
     tokenizer: CorpusTokenizer
     configuration: Configuration
     sources: Sources = NO_SOURCES
+    target: RemotePath | None = None
+    """Where the corpus is copied to, unit by unit; None if `out` is all that was asked for."""
 
     def units(self) -> list[Unit]:
         """The units in file order."""

@@ -27,6 +27,7 @@ from oscar_prep.record import Budget, Unit, UnitRecord
 from oscar_prep.shards import SPLITS, read_json
 from oscar_prep.tokenize import encoder_of
 from oscar_prep.unit import UnitProcessor
+from oscar_prep.upload import Upload
 
 MAX_BAD_SHARE = 0.001
 PARTS = (*SPLITS, "documents", "quarantine", "units", TOKENIZER)
@@ -60,6 +61,7 @@ def prepare(plan: Plan, running: Running) -> dict[str, Any] | None:
     """
     plan.sources.check(plan.configuration)
     _check_folder(plan)
+    upload = None if plan.target is None else Upload(plan.out, plan.target)
     with folder_lock(plan.out):
         _check_folder(plan)
         sweep_partials(plan.out)
@@ -69,12 +71,22 @@ def prepare(plan: Plan, running: Running) -> dict[str, Any] | None:
             plan.tokenizer.save(plan.out / TOKENIZER)
         sources = plan.sources.compiled(plan.out / INDEX, plan.configuration)
         plan = replace(plan, tokenizer=replace(plan.tokenizer, folder=plan.out / TOKENIZER), sources=sources)
+        claimed = False
         try:
+            if upload:
+                claimed = upload.begin(plan.identity)
             records = _Corpus(plan, running).make()
-            return None if records is None else finish(plan, records, running.max_bad_share)
+            if records is None:
+                return None
+            manifest = finish(plan, records, running.max_bad_share)
+            if upload:
+                upload.finish(manifest, plan.units(), records)
+            return manifest
         except REFUSALS:
             if not _holds_a_sample(plan):
                 _discard(plan.out)
+                if upload and claimed:
+                    upload.discard(plan.units())
             raise
         finally:
             sweep_partials(plan.out)  # what workers that were killed have left
@@ -201,11 +213,14 @@ def start_worker(plan: Plan) -> Work[Task, UnitRecord]:
     processor = UnitProcessor(plan.out, plan.configuration, encoder_of(plan.tokenizer), annotators)
 
     def work(task: Task, tell: Tell) -> UnitRecord:
-        if task.record is not None and _still_stands(task):
-            return task.record
-        return processor.process(
-            task.unit, task.budget, lambda read, ledger: tell((read, ledger.documents, ledger.kept))
-        )
+        record = task.record if task.record is not None and _still_stands(task) else None
+        if record is None:
+            record = processor.process(
+                task.unit, task.budget, lambda read, ledger: tell((read, ledger.documents, ledger.kept))
+            )
+        if plan.target is not None:
+            Upload(plan.out, plan.target).unit(task.unit, record)
+        return record
 
     return work
 

@@ -4,13 +4,13 @@ import hashlib
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO, Protocol, Self
 
 import numpy as np
 import pyarrow as pa
 
 from durable.errors import with_hint
+from durable.remote import Place
 from oscar_prep.errors import PrepareError
 from oscar_prep.inputs import InputFile
 
@@ -95,7 +95,7 @@ class _Bytes(Protocol):
     def read(self, size: int) -> bytes: ...
 
 
-def _decompressed(raw: _Bytes, path: Path) -> "_Bytes | pa.CompressedInputStream":
+def _decompressed(raw: _Bytes, path: Place) -> "_Bytes | pa.CompressedInputStream":
     """What `raw` holds by its first bytes. Raises PrepareError if a name promises compression that is not there."""
     start = raw.peek(4)
     if start in ZSTANDARD:
@@ -108,12 +108,12 @@ def _decompressed(raw: _Bytes, path: Path) -> "_Bytes | pa.CompressedInputStream
     return raw
 
 
-def damaged(path: Path, reason: object) -> PrepareError:
+def damaged(path: Place, reason: object) -> PrepareError:
     """The error of an input file that is not what it was when it was published."""
     return with_hint(PrepareError(f"{path} is damaged: {reason}"), WHAT_TO_DO)
 
 
-def _damage(path: Path, error: OSError) -> Exception:
+def _damage(path: Place, error: OSError) -> Exception:
     if error.errno is not None:
         return error  # the machine's, not the file's
     return damaged(path, "it is cut short" if "Truncated" in str(error) else error)
@@ -169,7 +169,7 @@ class StartReader:
     compressed block, for it is scaled up from where the last block that could be decompressed ends.
     """
 
-    def __init__(self, path: Path, share: float) -> None:
+    def __init__(self, path: Place, share: float) -> None:
         self._path = path
         self._share = share
         self.content_bytes = 0.0

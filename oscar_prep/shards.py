@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from durable.files import file_sha256, whole_file
+from durable.remote import Place
 from oscar_prep.errors import PrepareError
 
 # Rows in a record batch: 4 MiB at 512 tokens of uint16; the same however the rows arrive, so bytes repeat.
@@ -104,9 +105,10 @@ def shard_schema(length: int, dtype: np.dtype) -> pa.Schema:
     return pa.schema([pa.field(COLUMN, pa.list_(pa.from_numpy_dtype(dtype), length))])
 
 
-def read_batches(path: Path) -> Iterator[pa.RecordBatch]:
-    """The record batches of a shard, memory-mapped. Raises pa.ArrowInvalid or OSError for a damaged file."""
-    with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as reader:
+def read_batches(path: Place) -> Iterator[pa.RecordBatch]:
+    """The record batches of a shard, memory-mapped if it is here. Raises pa.ArrowInvalid or OSError if damaged."""
+    opened = pa.memory_map(str(path)) if isinstance(path, Path) else path.open()
+    with opened as source, pa.ipc.open_stream(source) as reader:
         yield from reader
 
 
@@ -141,7 +143,7 @@ def dataset_files(splits: Mapping[str, Sequence[FileRecord]], length: int, dtype
     return {**files, "dataset_dict.json": {"splits": list(splits)}}
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Place) -> Any:
     """The JSON document at `path`. Raises PrepareError, naming it, if it is none."""
     try:
         return json.loads(path.read_text("utf-8"))

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,11 +9,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from durable.files import file_sha256
+from durable.remote import Place
 from oscar_prep.errors import PrepareError
 from oscar_prep.ledger import Ledger
 from oscar_prep.manifest import read_manifest, splits_of, tokenizer_file, total_of
+from oscar_prep.plan import TOKENIZER
 from oscar_prep.record import UnitRecord
 from oscar_prep.shards import FileRecord, corpus_hash, dataset_files, read_batches, read_json
+from oscar_prep.tokenizer import TOKENIZER_FILE
 
 
 @dataclass(frozen=True)
@@ -25,8 +27,8 @@ class Damage:
     problem: str
 
 
-def verify(corpus: Path) -> list[Damage]:
-    """Everything that is wrong with a corpus folder; empty if nothing is.
+def verify(corpus: Place) -> list[Damage]:
+    """Everything that is wrong with a corpus folder, here or behind a URL; empty if nothing is.
 
     Files that `Dataset.map` leaves (cache-*.arrow) and other files that the manifest does not list are nobody's
     business, but a shard that is not listed is reported. Raises PrepareError if there is no manifest to compare with.
@@ -39,7 +41,7 @@ def verify(corpus: Path) -> list[Damage]:
         raise PrepareError(f"{corpus / 'manifest.json'} is incomplete: {error}") from None
 
 
-def _damage(corpus: Path, manifest: dict[str, Any], records: list[UnitRecord]) -> Iterator[Damage]:
+def _damage(corpus: Place, manifest: dict[str, Any], records: list[UnitRecord]) -> Iterator[Damage]:
     for record in records:
         for file in record.files():
             yield from _compare(corpus, file)
@@ -59,13 +61,13 @@ def _damage(corpus: Path, manifest: dict[str, Any], records: list[UnitRecord]) -
         yield from _compare_json(corpus, name, content)
     tokenizer = tokenizer_file(corpus)
     if not tokenizer.is_file():
-        yield Damage(str(tokenizer.relative_to(corpus)), "missing")
+        yield Damage(f"{TOKENIZER}/{TOKENIZER_FILE}", "missing")
     elif file_sha256(tokenizer) != manifest["tokenizer"]["sha256"]:
-        yield Damage(str(tokenizer.relative_to(corpus)), "its sha256 is not the one in the manifest")
+        yield Damage(f"{TOKENIZER}/{TOKENIZER_FILE}", "its sha256 is not the one in the manifest")
     yield from _unlisted(corpus, {file.file for record in records for file in record.files()})
 
 
-def _compare(corpus: Path, file: FileRecord) -> Iterator[Damage]:
+def _compare(corpus: Place, file: FileRecord) -> Iterator[Damage]:
     path = corpus / file.file
     if not path.is_file():
         yield Damage(file.file, "missing")
@@ -81,19 +83,20 @@ def _compare(corpus: Path, file: FileRecord) -> Iterator[Damage]:
             yield Damage(file.file, f"{rows} rows, expected {file.rows:,}")
 
 
-def _rows(path: Path) -> int | str:
+def _rows(path: Place) -> int | str:
     try:
         if path.suffix == ".arrow":
             return sum(batch.num_rows for batch in read_batches(path))
         if path.suffix == ".parquet":
-            return int(pq.read_metadata(path).num_rows)
+            with path.open("rb") as file:
+                return int(pq.read_metadata(file).num_rows)
     except (pa.ArrowInvalid, OSError) as error:
         return f"unreadable ({error})"
     with path.open("rb") as lines:
         return sum(1 for _ in lines)
 
 
-def _compare_json(corpus: Path, name: str, expected: Any) -> Iterator[Damage]:
+def _compare_json(corpus: Place, name: str, expected: Any) -> Iterator[Damage]:
     if not (corpus / name).is_file():
         yield Damage(name, "missing")
         return
@@ -111,9 +114,10 @@ def _closes(name: str, ledger: Ledger, sequence_length: int) -> Iterator[Damage]
         yield Damage("manifest.json", f"{name}: {error}")
 
 
-def _unlisted(corpus: Path, listed: set[str]) -> Iterator[Damage]:
+def _unlisted(corpus: Place, listed: set[str]) -> Iterator[Damage]:
     for pattern in ("train/data-*.arrow", "validation/data-*.arrow", "documents/*.parquet"):
-        for path in sorted(corpus.glob(pattern)):
-            name = str(path.relative_to(corpus))
+        found: list[Place] = [*corpus.glob(pattern)]
+        for path in sorted(found, key=str):
+            name = f"{pattern.partition('/')[0]}/{path.name}"
             if name not in listed:
                 yield Damage(name, "not in the manifest")
