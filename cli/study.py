@@ -127,8 +127,9 @@ class Study:
     def _settings(self, variant: Variant, seed: int) -> list[str]:
         from train.recipe import load_recipe
 
-        source = {"source": "nano"} if self.scale == "nano" else {"size": self.scale}
-        model = load_recipe(**source, assignments=self.assignments).model
+        nano = self.scale == "nano"
+        source, size = ("nano", None) if nano else (None, self.scale)
+        model = load_recipe(source, size=size, assignments=self.assignments).model
         head_size = model.hidden_size // model.num_attention_heads
         return [f"training.seed={seed}", *variant.settings(head_size), *self.assignments]
 

@@ -203,14 +203,14 @@ def _pretraining(study: Study, recipes: "list[Recipe]", at_once: int, rate: _Rat
 
 def _glue(study: Study, at_once: int, rate: _Rate) -> Stage:
     from symbert import count_flops
-    from train.glue.protocol import Protocol
+    from train.glue.protocol import resolve_protocol
     from train.recipe import symbert_config
 
     nano = study.scale == "nano"
     rows, dev_rows, length = (
         (NANO_ROWS, NANO_DEV_ROWS, NANO_TOKENS) if nano else (GLUE_TRAIN_ROWS, GLUE_DEV_ROWS, GLUE_TOKENS)
     )
-    protocol = Protocol(**{**NANO_PROTOCOL, "epochs": int(NANO_PROTOCOL["epochs"])}) if nano else Protocol()
+    protocol = resolve_protocol([f"{key}={value:g}" for key, value in NANO_PROTOCOL.items()] if nano else [])
     seconds = 0.0
     for run in study.runs:
         # No position is predicted; backward costs twice the forward pass.
