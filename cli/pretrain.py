@@ -1,7 +1,7 @@
 """`symbert pretrain`: a model from a corpus and a recipe."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -9,6 +9,9 @@ from cli.checkpoint import model_folder
 from cli.console import AsJson, Quiet, print_json, progress, say
 from cli.values import Device, RecipeAssignments, Size, number, operators
 from durable.signals import EXIT_DONE
+
+if TYPE_CHECKING:
+    from train.run import Outcome
 
 Track = Literal["tensorboard"]
 
@@ -80,9 +83,9 @@ def pretrain(
     if not outcome.first_rank:
         return outcome.exit_code
     if as_json:
-        names = ("minutes", "first_evaluation_loss", "last_evaluation_loss", "last_evaluation_accuracy")
-        facts = {name: getattr(outcome, name) for name in names}
-        print_json({"run": str(outcome.run), "step": outcome.step, "finished": outcome.finished, **facts})
+        hidden = ("exit_code", "first_rank")
+        facts = {name: value for name, value in vars(outcome).items() if name not in hidden}
+        print_json({**facts, "run": str(outcome.run)})
     else:
         state = "finished" if outcome.finished else "saved, not finished: run the same command again"
         if outcome.finished and outcome.step < chosen.schedule.max_steps:
@@ -90,9 +93,15 @@ def pretrain(
         print(
             f"{outcome.run}: step {outcome.step:,} of {chosen.schedule.max_steps:,}, {state}; evaluation loss "
             f"{outcome.first_evaluation_loss:.3f} before the first step, {outcome.last_evaluation_loss:.3f} at the "
-            f"last, accuracy {outcome.last_evaluation_accuracy:.2%}; {outcome.minutes:.1f} minutes"
+            f"last, accuracy {outcome.last_evaluation_accuracy:.2%}; {outcome.minutes:.1f} minutes{_speed(outcome)}"
         )
     return outcome.exit_code
+
+
+def _speed(outcome: "Outcome") -> str:
+    if outcome.tokens_per_second is None:
+        return ""
+    return f", {outcome.tokens_per_second:,.0f} tokens/s, MFU {outcome.model_flops_utilisation:.1%}"
 
 
 def _show_costs(facts: dict[str, Any], as_json: bool) -> None:

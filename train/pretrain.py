@@ -155,7 +155,12 @@ def _record(out: Path, corpus: Corpus, identity: dict[str, Any], run: Run, entry
 def _record_end(out: Path, outcome: Outcome, minutes_before: float) -> None:
     """Write how far this invocation has come; one that was killed leaves nothing of this."""
     document = json.loads((out / ENVIRONMENT).read_text("utf-8"))
-    document["invocations"][-1] |= {"to_step": outcome.step, "minutes": outcome.minutes - minutes_before}
+    document["invocations"][-1] |= {
+        "to_step": outcome.step,
+        "minutes": outcome.minutes - minutes_before,
+        "tokens_per_second": outcome.tokens_per_second,
+        "model_flops_utilisation": outcome.model_flops_utilisation,
+    }
     write_json(out / ENVIRONMENT, document | {"minutes": outcome.minutes, "finished": outcome.finished})
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from time import monotonic
 from typing import Any
 
@@ -51,6 +52,10 @@ class Outcome:
     first_evaluation_loss: float
     last_evaluation_loss: float
     last_evaluation_accuracy: float
+    tokens_per_second: float | None
+    """Median over this invocation's steps; None if it took none."""
+    model_flops_utilisation: float | None
+    """Of that rate, against the matrix product measured at its start, on every rank."""
     first_rank: bool = True
     """Whether this process is the one to tell the user."""
 
@@ -83,6 +88,7 @@ class Run:
         self.batches = TrainingBatches(corpus.train, order, self.masking, self.recipe.training.batch_size)
         self.ahead: Future[Batch] | None = None
         self.rows = PendingRows(self.recipe)
+        self.first_step = self.step + 1
         self.started = self.saved_at = monotonic()
         self.minutes = self.minutes_before
         self.budget_used = self._over_budget()
@@ -177,9 +183,13 @@ class Run:
             self._write([row])
         if rows:
             rate = rows[-1]["tokens_per_second"]
-            utilisation = rate * self.costs.flops_per_token / self.costs.matrix_flops_per_second
-            facts = {"loss": rows[-1]["loss"], "tokens/s": rate, "MFU": utilisation / self.ranks.count}
+            facts = {"loss": rows[-1]["loss"], "tokens/s": rate, "MFU": self._utilisation(rate)}
             self.progress(self.step, self.recipe.schedule.max_steps, facts)
+
+    def _utilisation(self, tokens_per_second: float) -> float:
+        """MFU: the share of the measured matrix rate that the model's own operations take."""
+        flops = tokens_per_second * self.costs.flops_per_token
+        return flops / self.costs.matrix_flops_per_second / self.ranks.count
 
     def _evaluate(self) -> None:
         self._write_rows()
@@ -229,7 +239,10 @@ class Run:
 
     def _outcome(self, finished: bool, request: StopRequest) -> Outcome:
         unfinished = request.exit_code if request.requested else EXIT_UNFINISHED
-        rows = [row for row in read_metrics(self.out) if row["kind"] == "evaluation"]
+        metrics = read_metrics(self.out)
+        rows = [row for row in metrics if row["kind"] == "evaluation"]
+        ours = [row for row in metrics if row["kind"] == "train" and row["step"] >= self.first_step]
+        rate = median(row["tokens_per_second"] for row in ours) if ours else None
         return Outcome(
             run=self.out,
             step=self.step,
@@ -239,6 +252,8 @@ class Run:
             first_evaluation_loss=rows[0]["evaluation_loss"],
             last_evaluation_loss=rows[-1]["evaluation_loss"],
             last_evaluation_accuracy=rows[-1]["evaluation_accuracy"],
+            tokens_per_second=rate,
+            model_flops_utilisation=None if rate is None else self._utilisation(rate),
             first_rank=self.ranks.first,
         )
 

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import signal
+import statistics
 import struct
 import subprocess
 import sys
@@ -344,6 +345,11 @@ def test_the_record_names_versions_data_and_every_open_assumption(whole: Path, c
     assert 3 < environment["unigram_entropy"] < 5
     assert environment["invocations"][0]["versions"].keys() >= {"torch", "transformers"}
     assert environment["identity"]["recipe"] == exact_recipe().identity()
+    (invocation,) = environment["invocations"][:1]
+    rates = [row["tokens_per_second"] for row in read_metrics(whole) if row["kind"] == "train"]
+    assert invocation["tokens_per_second"] == pytest.approx(statistics.median(rates))
+    used = invocation["tokens_per_second"] * environment["flops_per_token"] / invocation["matrix_flops_per_second"]
+    assert invocation["model_flops_utilisation"] == pytest.approx(used)
     assert read_toml(whole / "recipe.toml")["training"]["precision"] == "bf16"
 
 

@@ -131,6 +131,15 @@ def test_a_loss_that_is_not_finite_stops_both_ranks_before_the_step_and_names_th
 
 
 @pytest.mark.slow
+def test_a_used_budget_ends_the_run_on_both_ranks(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus")
+    assert finish(start(corpus, tmp_path / "run", schedule__max_minutes=1e-9)) == [0, 0]
+    assert [row["step"] for row in read_metrics(tmp_path / "run") if row["kind"] == "evaluation"] == [0, 1]
+    assert finish(start(corpus, tmp_path / "run", schedule__max_minutes=1e-9)) == [0, 0]
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000001"]
+
+
+@pytest.mark.slow
 def test_a_signal_to_one_rank_stops_both_at_the_same_step(tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path / "corpus")
     processes = start(corpus, tmp_path / "run", failpoint="pretrain.step:6:term", schedule__max_steps=4000)
