@@ -93,7 +93,7 @@ def pretrain(
         print(
             f"{outcome.run}: step {outcome.step:,} of {chosen.schedule.max_steps:,}, {state}; evaluation loss "
             f"{outcome.first_evaluation_loss:.3f} before the first step, {outcome.last_evaluation_loss:.3f} at the "
-            f"last, accuracy {outcome.last_evaluation_accuracy:.2%}; {outcome.minutes:.1f} minutes{_speed(outcome)}"
+            f"last, accuracy {outcome.last_evaluation_accuracy:.2%}; {outcome.minutes:.3g} minutes{_speed(outcome)}"
         )
     return outcome.exit_code
 

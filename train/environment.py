@@ -28,6 +28,8 @@ ASSUMPTIONS: Mapping[str, str] = {
     "evaluation_masks": "fixed by evaluation.mask_seed alone; the paper does not say whether its own change",
     "sample_order": "a permutation of each epoch's samples by a hash; a batch may reach into the next epoch",
     "loss": "mean over all masked tokens of a step, over its micro-batches and ranks together",
+    "compute_budget": "schedule.max_minutes counts training, evaluating and saving on the first rank's clock, in all "
+    "invocations, without what a kill threw away; the learning rate does not know of it",
     "document_borders": "attention crosses them within a packed row, and positions do not start anew",
     "dropout": "seeded by (seed, step, micro-batch, rank): it alone depends on how a step is split. "
     "On a CPU its probability is rounded to 15 bits: 0.1 becomes 3,277 / 32,768",
