@@ -43,6 +43,9 @@ def glue(
     average: Annotated[
         Average, typer.Option("--average", help="nine numbers, tasks (MNLI once), or leaderboard (and WNLI).")
     ] = "nine",
+    published: Annotated[
+        bool, typer.Option("--published", help="Show published scores below one's own, with their source.")
+    ] = False,
     noise: Annotated[Noise | None, typer.Option("--noise", help="Also score on sentences damaged in this way.")] = None,
     noise_rate: Annotated[
         float | None,
@@ -68,9 +71,9 @@ def glue(
     from durable.signals import EXIT_DONE, EXIT_REFUSED, StopRequest
     from train.errors import TrainError
     from train.glue.grid import Request, run_grid
+    from train.glue.layouts import as_document, as_markdown
     from train.glue.protocol import resolve_protocol
     from train.glue.search import run_search
-    from train.glue.table import as_document, as_markdown
     from train.glue.tasks import chosen_average, chosen_tasks
 
     with refused_as("--tasks", TrainError):
@@ -89,6 +92,7 @@ def glue(
         data_dir=data_dir,
         predictions=predictions,
         average=chosen_average(average),
+        published=published,
         which=which,
         device=device,
         workers=workers,

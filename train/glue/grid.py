@@ -29,12 +29,14 @@ from train.glue.cells import (
 from train.glue.checkpoint import Subject, distinct, find_subjects, load_config, load_tokenizer, usable_length
 from train.glue.encode import load_encoded, read_encoded, save_encoded
 from train.glue.finetune import Finetuned, finetune, steps_of
+from train.glue.layouts import write_table
 from train.glue.noise import noisy
 from train.glue.protocol import Protocol
+from train.glue.published import read_published
 from train.glue.queue import Job, Queue, Watch, default_workers
 from train.glue.read import TaskData, read_task, read_test, source_of
 from train.glue.start import SOURCE, missing_cells, model_folder, save_model, started_from, with_source
-from train.glue.table import Table, write_table
+from train.glue.table import Table
 from train.glue.tasks import TASKS, Task
 
 
@@ -53,6 +55,8 @@ class Request:
     """Also predict the test sets; a cell whose predictions are not there yet is trained again."""
     average: str = "nine"
     """Which of AVERAGES the table shows; cells do not depend on it."""
+    published: bool = False
+    """Whether the table also shows what others published."""
     which: str = "last"
     """Which checkpoints of a run folder: last, all or log."""
     device: str | None = None
@@ -111,14 +115,14 @@ def run_grid(
         cells = [Cell(subject, task, seed) for task in request.tasks for subject in subjects for seed in request.seeds]
         unfinished = [cell for cell in cells if not _is_done(cell, request, data[cell.task.name])]
         missing = missing_cells(cells, unfinished, request.out, request.protocol)
-        table = _write_table(request.out, request.average)
+        table = _write_table(request)
         setting = request.protocol, str(device)
         jobs = _jobs(request, data, tests, missing)
         queue: Queue[Cell, Finetuned] = Queue(jobs, start, setting, Watch(progress, stop), lost=_no_start)
         largest = max((cell.subject.size for cell in missing), default=0)
         for cell, result in queue.results(request.workers or default_workers(device, largest)):
             write_cell(cell, request.out, data[cell.task.name], request.protocol.of_task(cell.task), result)
-            table = _write_table(request.out, request.average)
+            table = _write_table(request)
     return Outcome(queue.trained, len(cells) - len(missing), queue.left, queue.failed, table)
 
 
@@ -126,8 +130,9 @@ def _no_start(folder: Path) -> str:
     return f"the cell that it starts from, {folder.name}, has left no model"
 
 
-def _write_table(out: Path, average: str) -> Table:
-    return write_table(out, read_cells(out), read_grid(out), average)
+def _write_table(request: Request) -> Table:
+    theirs = read_published() if request.published else None
+    return write_table(request.out, read_cells(request.out), read_grid(request.out), request.average, theirs)
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,10 @@ from durable.signals import StopRequest
 from train.errors import TrainError
 from train.glue.cells import read_cells, read_grid
 from train.glue.grid import Outcome, Request, run_grid
+from train.glue.layouts import write_files
+from train.glue.published import read_published
 from train.glue.score import numbers_of
-from train.glue.table import Table, table_of, write_files
+from train.glue.table import Table, table_of
 from train.glue.tasks import TASKS
 
 Cells = list[dict[str, Any]]
@@ -45,7 +47,7 @@ def run_search(
         grids[rate] = read_cells(out), read_grid(out)
         if stop is not None and stop.requested:
             break
-    table = best_of(grids, request.average)
+    table = replace(best_of(grids, request.average), published=read_published() if request.published else None)
     write_files(request.out, table)
     return _together(outcomes, len(rates), table)
 

@@ -1,18 +1,11 @@
-"""The result table in the layout of Table 3 of Courtois et al. (2024): Markdown, LaTeX, CSV and JSON.
+"""The result table of a GLUE folder: its rows, and what a reader must know beside them."""
 
-A row is a model; its columns are the GLUE score with its standard deviation, then the nine numbers, in percent.
-"""
-
-import csv
-import io
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from durable.files import write_text
-from train.glue.curve import RunCurve, curve_document, curve_notes, curves_as_csv, run_curve
+from train.glue.curve import RunCurve, curve_notes, run_curve
+from train.glue.published import Published
 from train.glue.score import ModelScores, Scores, Summary, model_scores
 from train.glue.tasks import AVERAGES, NUMBERS, TASKS, task_of
 
@@ -44,6 +37,8 @@ class Table:
     """Which of AVERAGES the GLUE score is."""
     remarks: Sequence[str] = ()
     """Further notes."""
+    published: Published | None = None
+    """Others' scores, shown below."""
 
     @property
     def numbers(self) -> tuple[str, ...]:
@@ -64,17 +59,18 @@ class Table:
         for absent, names in missing.items():
             notes.append(
                 f"{', '.join(names)}: the average holds {held[absent]} of {AVERAGES[self.average][1]}; "
-                f"missing: {', '.join(_heading(number) for number in absent)}"
+                f"missing: {', '.join(heading(number) for number in absent)}"
             )
         for row in self.rows:
             seeds = {number: summary.seeds for number, summary in row.scores.numbers.items()}
             if len(set(seeds.values())) > 1:
-                uneven = "; ".join(f"{_heading(number)} {_listed(present)}" for number, present in seeds.items())
+                uneven = "; ".join(f"{heading(number)} {_listed(present)}" for number, present in seeds.items())
                 average = row.scores.average
                 over = f"seeds {_listed(average.seeds)}" if average else "no seed"
                 notes.append(f"{row.name}: seeds differ ({uneven}); the average is over {over}")
         notes += [note for row in self.rows for note in _about_degenerate(row)]
-        return [*notes, *curve_notes(self.curves()), *self.remarks]
+        theirs = self.published.notes if self.published else ()
+        return [*notes, *curve_notes(self.curves()), *self.remarks, *theirs]
 
     def curves(self) -> list[RunCurve]:
         """The score over pre-training of every run of which more than one checkpoint has one."""
@@ -136,107 +132,10 @@ def _about_degenerate(row: Row) -> list[str]:
         if bad:
             without = f"{100 * rest.mean:.2f} without, " if rest.seeds else ""
             notes.append(
-                f"{row.name}: {_heading(number)} gives one answer to everything under seed {_listed(sorted(bad))}; "
+                f"{row.name}: {heading(number)} gives one answer to everything under seed {_listed(sorted(bad))}; "
                 f"{without}{100 * summary.mean:.2f} with"
             )
     return notes
-
-
-def write_table(out: Path, cells: Iterable[Mapping[str, Any]], grid: Mapping[str, Any], average: str = "nine") -> Table:
-    """Write the table of a GLUE folder's cells into it."""
-    table = table_of(cells, grid, average)
-    write_files(out, table)
-    return table
-
-
-def write_files(out: Path, table: Table) -> None:
-    """Write table.md, table.tex, table.csv and table.json, and curve.csv where a run has a curve."""
-    write_text(out / "table.md", as_markdown(table))
-    write_text(out / "table.tex", as_latex(table))
-    write_text(out / "table.csv", as_csv(table))
-    write_text(out / "table.json", json.dumps(as_document(table), indent=2, ensure_ascii=False) + "\n")
-    if table.curves():
-        write_text(out / "curve.csv", curves_as_csv(table.curves()))
-
-
-def as_markdown(table: Table) -> str:
-    """A GitHub table, then the notes."""
-    head = ["model", "GLUE (std)", *(_heading(number) for number in table.numbers)]
-    lines = [head, ["---", *["---:"] * (len(head) - 1)]]
-    lines += [[row.name.replace("|", "\\|"), _average(row), *_means(row, table)] for row in table.rows]
-    text = "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    return text + "".join(f"\n{note}\n" for note in table.notes())
-
-
-def as_latex(table: Table) -> str:
-    r"""A booktabs tabular to \input; the notes are comments above it."""
-    head = ["", r"GLUE (std)", *(_heading(number) for number in table.numbers)]
-    body = "".join(
-        f"{' & '.join([_latex(row.name), _latex(_average(row)), *map(_latex, _means(row, table))])} \\\\\n"
-        for row in table.rows
-    )
-    return (
-        "".join(f"% {note}\n" for note in table.notes())
-        + f"\\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}\n\\toprule\n{' & '.join(head)} \\\\\n\\midrule\n"
-        + body
-        + "\\bottomrule\n\\end{tabular}\n"
-    )
-
-
-def as_csv(table: Table) -> str:
-    """One line a model; full precision, empty where there is no number."""
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["model", "weights", "glue", "glue_std", "numbers", "seeds", *table.numbers])
-    for row in table.rows:
-        average = row.scores.average
-        writer.writerow(
-            [
-                row.name,
-                row.weights,
-                "" if average is None else average.mean,
-                "" if average is None or average.standard_deviation is None else average.standard_deviation,
-                len(row.scores.averaged),
-                "" if average is None else " ".join(map(str, average.seeds)),
-                *(row.scores.numbers[number].mean if number in row.scores.numbers else "" for number in table.numbers),
-            ]
-        )
-    return file.getvalue()
-
-
-def as_document(table: Table) -> dict[str, Any]:
-    """The table for programs: shares of 1, every seed."""
-    return {
-        "protocol": dict(table.protocol),
-        "average": table.average,
-        "models": [
-            {
-                "name": row.name,
-                "weights": row.weights,
-                "noise": row.noise or None,
-                **{key: value for key, value in (row.facts or {}).items() if key not in ("name", "model")},
-                "glue": None if row.scores.average is None else _document(row.scores.average),
-                "averaged": [number for group in row.scores.averaged for number in group],
-                "missing": list(row.scores.missing),
-                "degenerate": [f"{task}-{seed}" for task, seed in row.degenerate],
-                "numbers": {number: _document(summary) for number, summary in row.scores.numbers.items()},
-            }
-            for row in table.rows
-        ],
-        "curves": [curve_document(curve) for curve in table.curves()],
-        "notes": table.notes(),
-    }
-
-
-def _document(summary: Summary) -> dict[str, Any]:
-    return {
-        "mean": summary.mean,
-        "standard_deviation": summary.standard_deviation,
-        "median": summary.median,
-        "minimum": min(summary.values),
-        "maximum": max(summary.values),
-        "seeds": {str(seed): value for seed, value in zip(summary.seeds, summary.values, strict=True)},
-    }
 
 
 def names_of(checkpoints: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
@@ -248,28 +147,10 @@ def names_of(checkpoints: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     }
 
 
-def _average(row: Row) -> str:
-    average = row.scores.average
-    if average is None:
-        return NONE
-    deviation = average.standard_deviation
-    return f"{100 * average.mean:.2f} ({NONE if deviation is None else f'{100 * deviation:.2f}'})"
-
-
-def _means(row: Row, table: Table) -> list[str]:
-    numbers = row.scores.numbers
-    return [f"{100 * numbers[number].mean:.2f}" if number in numbers else NONE for number in table.numbers]
-
-
-def _heading(number: str) -> str:
+def heading(number: str) -> str:
+    """What a column is called."""
     return HEADINGS.get(number, number)
 
 
 def _listed(seeds: Sequence[int]) -> str:
     return ",".join(map(str, seeds))
-
-
-def _latex(text: str) -> str:
-    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", NONE: "--"}
-    special |= {character: f"\\{character}" for character in "&%$#_{}"}
-    return "".join(special.get(character, character) for character in text)

@@ -6,8 +6,9 @@ import pytest
 
 from tests.train.glue.test_table import cell
 from train.glue.curve import line_of, run_curve
+from train.glue.layouts import as_document, as_markdown, write_table
 from train.glue.score import Summary, model_scores
-from train.glue.table import as_document, as_markdown, table_of, write_table
+from train.glue.table import table_of
 
 
 @pytest.mark.shared

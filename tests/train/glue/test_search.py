@@ -9,9 +9,9 @@ from tests.train.glue.conftest import CheckpointFactory
 from tests.train.glue.test_table import A, B, cell
 from train.errors import TrainError
 from train.glue.grid import Request
+from train.glue.layouts import as_markdown
 from train.glue.protocol import Protocol
 from train.glue.search import best_of, run_search
-from train.glue.table import as_markdown
 from train.glue.tasks import TASKS
 
 GRID: dict[str, Any] = {"protocol": {"epochs": 5}, "checkpoints": {A: {"name": "a"}, B: {"name": "b"}}}

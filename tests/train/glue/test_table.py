@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from train.glue.table import as_csv, as_latex, as_markdown, degenerate, table_of, write_table
+from train.glue.layouts import as_csv, as_latex, as_markdown, write_table
+from train.glue.table import degenerate, table_of
 
 A, B = "a" * 64, "b" * 64
 ALL = {
