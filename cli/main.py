@@ -31,7 +31,8 @@ from cli import (
     verify,
 )
 from cli.console import print_error, say
-from durable.signals import EXIT_DONE, EXIT_INTERRUPTED, EXIT_REFUSED, EXIT_USAGE
+from durable.errors import UnfinishedError
+from durable.signals import EXIT_DONE, EXIT_INTERRUPTED, EXIT_REFUSED, EXIT_UNFINISHED, EXIT_USAGE
 
 OUR_PACKAGES = frozenset({"symbert", "blocklists", "oscar_prep", "train", "report", "durable", "cli"})
 # What the machine refuses rather than what we got wrong: no traceback helps against a full disk.
@@ -103,6 +104,9 @@ def run(arguments: list[str]) -> int:
         return EXIT_INTERRUPTED
     except typer.Abort:
         return EXIT_INTERRUPTED
+    except UnfinishedError as error:
+        print_error(error)
+        return EXIT_UNFINISHED
     except ValueError as error:
         if type(error).__module__.partition(".")[0] not in OUR_PACKAGES:
             raise

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from cli.console import AsJson, Quiet, command_line, print_json, progress, say
+from cli.corpus_plan import names_of, plan_of
+from cli.engine import RUNNING, EngineName, RayAddress, SliceOption
 from cli.values import number, refuse
 from durable.signals import EXIT_DONE, EXIT_QUARANTINED, StopRequest
 
 if TYPE_CHECKING:
-    from oscar_prep.configuration import Configuration
     from oscar_prep.plan import Plan
     from oscar_prep.prepare import Running
-    from oscar_prep.sources import Sources
 
-FILTERS, BUDGETS, RUNNING = "Filters", "Budgets", "Running"
+FILTERS, BUDGETS = "Filters", "Budgets"
 
 MissingHarmfulPp = Literal["drop", "keep", "score"]
 MissingWarnings = Literal["keep", "compute"]
@@ -115,7 +115,12 @@ def prepare(
         int | None,
         typer.Option(min=1, help="Stop with the kept document that reaches N tokens.", rich_help_panel=BUDGETS),
     ] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes (all cores).", rich_help_panel=RUNNING)] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Files at a time (as many as there are cores).", rich_help_panel=RUNNING)
+    ] = None,
+    engine: EngineName = "local",
+    ray_address: RayAddress = None,
+    slice_: SliceOption = None,
     max_bad_share: Annotated[
         float,
         typer.Option(
@@ -141,52 +146,34 @@ def prepare(
 ) -> int:
     """Filter, tokenize and pack OSCAR into a corpus of exact rows that `datasets.load_from_disk` opens too."""
     _refuse_empty_range(harmful_pp)
-    dropped_warnings = _warnings(drop_warnings)
+    _refuse_unknown_warnings(drop_warnings)
     if out is None and estimate is None:
         raise typer.BadParameter("missing option '--out'")
+    if estimate is not None and (engine != "local" or slice_ is not None):
+        raise refuse("--estimate", "it runs on this machine, in one piece")
+    if slice_ not in (None, "finish") and engine != "local":
+        raise refuse("--slice", "--engine divides the work too: give one of them")
     from durable.workers import start_importing
 
     start_importing("oscar_prep.prepare")
-    from durable.errors import with_hint
-    from durable.settings import validated
-    from oscar_prep.configuration import DROPPED_CATEGORIES, Configuration
-    from oscar_prep.errors import PrepareError
-    from oscar_prep.prepare import Running, available_cores
-    from oscar_prep.prepare import prepare as make
-    from oscar_prep.sources import Sources
+    from durable.engines import engine as engine_of
+    from oscar_prep.prepare import Running
 
-    settings = {
-        "sequence_length": sequence_length,
-        "validation_samples": validation_samples,
-        "validation_share": validation_share,
-        "salt": salt,
-        "drop_categories": _names(drop_categories) if drop_categories else DROPPED_CATEGORIES,
-        "harmful_pp": harmful_pp,
-        "missing_harmful_pp": missing_harmful_pp,
-        "drop_warnings": dropped_warnings,
-        "missing_warnings": missing_warnings,
-        "rescore": rescore,
-        "language": language,
-        "content_field": content_field,
-        "url_field": url_field,
-        "max_documents": max_documents,
-        "max_tokens": max_tokens,
-    }
-    if min_language_probability is not None:
-        if language is None:
-            raise with_hint(PrepareError("--min-language-probability needs --language"), "--language en")
-        settings["min_language_probability"] = min_language_probability
-    configuration = validated(Configuration, settings, what="prepare")
-    sources = Sources(blocklists, kenlm, language_model)
-    plan = _with_output(_plan(inputs, tokenizer, configuration, sources, quiet), out or "", staging)
-    with StopRequest() as stop, progress("prepare", "B", quiet=quiet) as callback:
-        running = Running(workers or available_cores(), max_bad_share, callback, stop)
+    plan = plan_of(context.params, quiet)
+    with (
+        StopRequest() as stop,
+        engine_of(engine, ray_address, workers) as where,
+        progress("prepare", "B", quiet=quiet) as callback,
+    ):
+        running = Running(workers, max_bad_share, callback, stop, where)
         if estimate is not None:
             return _estimate(plan, running, estimate, as_json)
         started = time.monotonic()
-        manifest = make(plan, running)
+        manifest = _make(plan, running, slice_)
     if manifest is None:
         return _stopped(running)
+    if isinstance(manifest, list):
+        return _sliced(manifest)
     summary = summarise(manifest, time.monotonic() - started)
     _write_pages(plan, manifest, command_line(context), inputs, report)
     if as_json:
@@ -196,41 +183,23 @@ def prepare(
     return _tell_what_is_missing(plan.out, manifest, summary)
 
 
-def _plan(inputs: list[str], tokenizer: str, configuration: "Configuration", sources: "Sources", quiet: bool) -> "Plan":
-    from durable.remote import place
-    from oscar_prep.inputs import discover
-    from oscar_prep.plan import Plan
-    from oscar_prep.tokenizer import CorpusTokenizer
+def _make(plan: "Plan", running: "Running", slice_: str | None) -> dict[str, Any] | list[str] | None:
+    """The manifest; of a slice, the files that were lost; None if stopped early."""
+    if slice_ is None:
+        from oscar_prep.prepare import prepare as make
 
-    found = discover([place(text) for text in inputs])
-    if found.ignored and not quiet:
-        names = ", ".join(path.name for path in found.ignored[:5])
-        say(f"ignored {len(found.ignored)} other files: {names}{', …' if len(found.ignored) > 5 else ''}")
-    chosen = CorpusTokenizer.find(tokenizer)
-    if chosen.why_no_table and not quiet:
-        reason = chosen.why_no_table
-        say(f"the tokenizer {chosen.name} is asked for every word, many times slower than a table: {reason}")
-    return Plan(Path(), tuple(found.files), chosen, configuration, sources)
+        return make(plan, running)
+    from durable.slices import parse_slice
+    from oscar_prep.slices import finish_slices, prepare_slice
+
+    chosen = parse_slice(slice_)
+    return finish_slices(plan, running) if chosen is None else prepare_slice(plan, running, chosen)
 
 
-def _with_output(plan: "Plan", out: str, staging: Path | None) -> "Plan":
-    """The plan with the folder to write to: `out` itself, or a folder here from which all is copied to the URL."""
-    import hashlib
-    import os
-    from dataclasses import replace
-
-    from durable.errors import with_hint
-    from durable.remote import RemotePath, place
-    from oscar_prep.errors import PrepareError
-
-    target = place(out)
-    if isinstance(target, RemotePath):
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        own = cache / "symbert" / "staging" / hashlib.sha256(target.url.encode()).hexdigest()[:16]
-        return replace(plan, out=staging or own, target=target)
-    if staging is not None:
-        raise with_hint(PrepareError(f"--staging is for an --out that is a URL, not for {out}"), "leave it out")
-    return replace(plan, out=target)
+def _sliced(lost: list[str]) -> int:
+    if lost:
+        say(f"error: left out, for they kill the process that reads them: {', '.join(lost)}")
+    return EXIT_QUARANTINED if lost else EXIT_DONE
 
 
 def _tell_what_is_missing(out: Path, manifest: dict[str, Any], summary: dict[str, Any]) -> int:
@@ -313,18 +282,12 @@ def _refuse_empty_range(harmful_pp: tuple[float, float]) -> None:
         raise refuse("--harmful-pp", f"{least:g} {most:g} is empty, expected MIN < MAX")
 
 
-def _warnings(text: str) -> str | tuple[str, ...]:
+def _refuse_unknown_warnings(text: str) -> None:
     from oscar_prep.configuration import QUALITY_WARNINGS
 
-    chosen = _names(text)
-    unknown = [name for name in chosen if name not in QUALITY_WARNINGS]
-    if text == "all" or not unknown:
-        return text if text == "all" else chosen
-    raise refuse("--drop-warnings", f"`{unknown[0]}` is not one of {', '.join(QUALITY_WARNINGS)}, all, none")
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return () if text == "none" else tuple(name.strip() for name in text.split(",") if name.strip())
+    unknown = [name for name in names_of(text) if name not in QUALITY_WARNINGS]
+    if text != "all" and unknown:
+        raise refuse("--drop-warnings", f"`{unknown[0]}` is not one of {', '.join(QUALITY_WARNINGS)}, all, none")
 
 
 def _print_funnel(out: str, summary: dict[str, Any]) -> None:

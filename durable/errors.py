@@ -9,6 +9,10 @@ class DurableError(ValueError):
     """A file, folder or setting that the user has to mend."""
 
 
+class UnfinishedError(DurableError):
+    """Nothing is wrong, but not all is there yet; the command line exits with 75."""
+
+
 def with_hint(error: Refusal, hint: str) -> Refusal:
     """Attach what the user may type next; the command line prints it under `hint:`."""
     error.add_note(hint)

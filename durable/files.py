@@ -6,6 +6,7 @@ nothing behind but a temporary name that the next run sweeps away.
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -53,11 +54,13 @@ def whole_file(path: Path, *, check: Callable[[Path], None] | None = None, name:
 
 
 @contextlib.contextmanager
-def whole_folder(path: Path, *, name: str = "folder") -> Iterator[Path]:
+def whole_folder(path: Path, *, first_stays: bool = False, name: str = "folder") -> Iterator[Path]:
     """Yield a temporary folder that becomes `path`, replacing any older one, only if the block raises nothing.
 
     Every file in it is fsynced before the rename. A folder cannot replace a non-empty one in a single step, so
-    an older one is renamed aside first: between the two steps `path` is absent, never half-written.
+    an older one is renamed aside first: between the two steps `path` is absent, never half-written. With
+    `first_stays` a folder that is there by then is kept and the new one dropped: what several processes may make at
+    once, all alike.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_name(path)
@@ -68,7 +71,9 @@ def whole_folder(path: Path, *, name: str = "folder") -> Iterator[Path]:
             fsync_folder(file)
         fsync_folder(partial)
         failpoint(f"{name}.before-rename")
-        if path.exists():
+        if first_stays:
+            _rename_unless_there(partial, path)
+        elif path.exists():
             aside = partial_name(path)
             path.rename(aside)
             partial.rename(path)
@@ -80,6 +85,15 @@ def whole_folder(path: Path, *, name: str = "folder") -> Iterator[Path]:
         raise
     fsync_folder(path.parent)
     failpoint(f"{name}.after-rename")
+
+
+def _rename_unless_there(partial: Path, path: Path) -> None:
+    try:
+        partial.rename(path)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        shutil.rmtree(partial)
 
 
 def write_bytes(path: Path, content: bytes, *, name: str = "file") -> None:

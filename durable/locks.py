@@ -17,23 +17,26 @@ LOCK_NAME = ".symbert.lock"
 
 
 @contextlib.contextmanager
-def folder_lock(folder: Path) -> Iterator[None]:
+def folder_lock(folder: Path, *, shared: bool = False) -> Iterator[None]:
     """Hold `folder` for the length of the block; the kernel frees the lock however the process ends.
+
+    A shared hold keeps out those who want the folder alone, not other shared holds.
 
     Raises DurableError if the folder cannot be made, or, naming the holder, if another process holds it. The lock
     file stays; a holder may delete it with all else in the folder.
     """
-    descriptor = _locked(folder)
+    descriptor = _locked(folder, shared)
     try:
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps(_holder()).encode(), 0)
         yield
-        os.ftruncate(descriptor, 0)
+        if not shared:  # others may still hold it, and one of them is named
+            os.ftruncate(descriptor, 0)
     finally:
         os.close(descriptor)
 
 
-def _locked(folder: Path) -> int:
+def _locked(folder: Path, shared: bool) -> int:
     """A descriptor of the lock file, locked, and still the file of that name: its last holder may have deleted it."""
     while True:
         _make(folder)
@@ -41,7 +44,7 @@ def _locked(folder: Path) -> int:
             descriptor = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
             stack.callback(os.close, descriptor)
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise _in_use(folder, descriptor) from None
             if os.path.samestat(os.fstat(descriptor), (folder / LOCK_NAME).stat()):

@@ -2,54 +2,25 @@
 
 multiprocessing.Pool waits for ever when a worker is killed, and ProcessPoolExecutor fails every task that is left.
 Here a task whose worker dies is given to a fresh worker, and left out when that has happened `attempts` times.
+durable/ray_tasks.py does the same on the machines of a Ray cluster.
 """
 
 import contextlib
 import multiprocessing
-import pickle
 import signal
 import time
-import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic
 
-from durable.signals import HANDLED, StopRequest
-
-Argument = TypeVar("Argument")
-Result = TypeVar("Result")
-Tell = Callable[[Any], None]
-"""Given to the work: sends facts to the parent, at most every SECONDS_BETWEEN_REPORTS."""
-Work = Callable[[Argument, Tell], Result]
+from durable.board import Board, Facts
+from durable.signals import HANDLED
+from durable.tasks import ATTEMPTS, Argument, Outcome, Result, Start, Watch, Work, attempt, outcome_of
 
 SECONDS_BETWEEN_REPORTS = 0.2
-ATTEMPTS = 3
-
-
-@dataclass(frozen=True)
-class Outcome(Generic[Argument, Result]):
-    """What became of one task: a result, or the error that it raised, or neither where its workers died."""
-
-    argument: Argument
-    result: Result | None = None
-    error: Exception | None = None
-    deaths: int = 0
-    """How many workers died over it."""
-
-    @property
-    def lost(self) -> bool:
-        """Whether the task was left out because it kills its workers."""
-        return self.result is None and self.error is None
-
-
-class WorkerTracebackError(Exception):
-    """Where in the worker an error was raised; the cause of the error that the parent sees."""
-
-    def __str__(self) -> str:
-        return f"\n{self.args[0]}"
 
 
 @dataclass
@@ -73,12 +44,11 @@ class Supervisor(Generic[Argument, Result]):
     from processes of this program.
     """
 
-    start: Callable[[Any], Work[Argument, Result]]
+    start: Start[Argument, Result]
     setting: Any
     count: int
+    watch: Watch[Argument] = field(default_factory=Watch)
     attempts: int = ATTEMPTS
-    on_report: Callable[[Argument, Any], None] | None = None
-    stop: StopRequest | None = None
     _workers: list[_Worker] = field(default_factory=list, init=False)
 
     def run(self, tasks: Iterable[Argument]) -> Iterator[Outcome[Argument, Result]]:
@@ -91,11 +61,13 @@ class Supervisor(Generic[Argument, Result]):
         again: list[_Task[Argument]] = []
         try:
             while self._hand_out(waiting, again):
-                if self.stop is not None and self.stop.requested:
+                if self.watch.stopped:
                     return
                 for worker in self._ready():
                     outcome = self._hear(worker, again)
                     if outcome is not None:
+                        if self.watch.posting is not None:
+                            self.watch.posting.settle(outcome)
                         yield outcome
         finally:
             self._end()
@@ -109,7 +81,7 @@ class Supervisor(Generic[Argument, Result]):
             worker = next((worker for worker in self._workers if worker.task is None), None) or self._begin()
             worker.task = task
             with contextlib.suppress(BrokenPipeError):  # it died while idle: _hear notices
-                worker.connection.send(task.argument)
+                worker.connection.send((task.argument, self.watch.key(task.argument)))
         return any(worker.task is not None for worker in self._workers)
 
     def _begin(self) -> _Worker:
@@ -117,7 +89,7 @@ class Supervisor(Generic[Argument, Result]):
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([self.start.__module__])
         ours, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(theirs, self.start, self.setting), daemon=True)
+        process = context.Process(target=_serve, args=(theirs, self.start, self.setting, self.watch.board), daemon=True)
         process.start()
         theirs.close()
         worker = _Worker(process, ours)
@@ -138,15 +110,11 @@ class Supervisor(Generic[Argument, Result]):
             return self._mourn(task, again) if task else None
         assert task is not None
         if kind == "report":
-            if self.on_report is not None:
-                self.on_report(task.argument, content)
+            if self.watch.on_report is not None:
+                self.watch.on_report(task.argument, content)
             return None
         worker.task = None
-        if kind == "error":
-            error, text = content
-            error.__cause__ = WorkerTracebackError(text)
-            return Outcome(task.argument, error=error, deaths=task.deaths)
-        return Outcome(task.argument, result=content, deaths=task.deaths)
+        return outcome_of(task.argument, (kind, content), task.deaths)
 
     def _mourn(self, task: _Task[Argument], again: list[_Task[Argument]]) -> Outcome[Argument, Result] | None:
         task.deaths += 1
@@ -165,6 +133,8 @@ class Supervisor(Generic[Argument, Result]):
         """Idle workers leave by themselves; the others are killed: nothing that they write is whole yet."""
         for worker in list(self._workers):
             self._bury(worker)
+            if worker.task is not None and self.watch.board is not None:
+                self.watch.board.stopped(self.watch.key(worker.task.argument))
 
 
 def start_importing(module: str) -> None:
@@ -173,38 +143,26 @@ def start_importing(module: str) -> None:
     forkserver.ensure_running()
 
 
-def _serve(connection: Connection, start: Callable[[Any], Work[Argument, Result]], setting: Any) -> None:
+def _serve(connection: Connection, start: Start[Argument, Result], setting: Any, board: Board | None) -> None:
     """The worker's side: until the parent is gone, receive a task, send back what became of it."""
     for number in HANDLED:
         signal.signal(number, signal.SIG_IGN)  # the parent decides when to stop
     work: Work[Argument, Result] | None = None
     last = 0.0
 
-    def tell(facts: Any) -> None:
+    def started() -> Work[Argument, Result]:
+        nonlocal work
+        work = work or start(setting)
+        return work
+
+    def tell(facts: Facts) -> None:
         nonlocal last
         now = time.monotonic()
         if now - last >= SECONDS_BETWEEN_REPORTS:
             last = now
             connection.send(("report", facts))
 
-    try:
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
-            task = connection.recv()
-            try:
-                work = work or start(setting)
-                answer: tuple[str, Any] = ("result", work(task, tell))
-            except BrokenPipeError:
-                return
-            except Exception as error:  # noqa: BLE001 - whatever it is, the parent raises it
-                answer = ("error", (_sendable(error), traceback.format_exc()))
-            connection.send(answer)
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        return
-
-
-def _sendable(error: Exception) -> Exception:
-    try:
-        pickle.loads(pickle.dumps(error))  # noqa: S301 - our own object, made a moment ago
-    except Exception:  # noqa: BLE001 - an exception may refuse in any way
-        return RuntimeError(f"{type(error).__name__}: {error}")
-    return error
+            argument, key = connection.recv()
+            connection.send(attempt(started, argument, tell, board, key))

@@ -17,8 +17,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from durable.engines import available_cores
 from durable.errors import with_hint
-from durable.workers import Supervisor, Tell, Work
+from durable.tasks import Tell, Watch, Work
+from durable.workers import Supervisor
 from oscar_prep.annotate import annotate
 from oscar_prep.errors import PrepareError
 from oscar_prep.filters import judge, rules_of
@@ -73,7 +75,7 @@ def estimate(plan: Plan, running: Running, share: float) -> dict[str, Any] | Non
     damaged, or if too few documents were read to say anything.
     """
     supervisor: Supervisor[InputFile, Start] = Supervisor(
-        start_worker, (plan, share), running.workers, stop=running.stop
+        start_worker, (plan, share), running.workers or available_cores(), Watch(stop=running.stop)
     )
     starts: list[Start] = []
     sizes = [file.path.stat().st_size for file in plan.files]
@@ -143,7 +145,7 @@ def summarise(plan: Plan, running: Running, starts: Sequence[Start], share: floa
     kept_share, token_rate = intervals(verdict == KEPT, tokens, sizes, read)
     total = Interval(*(rate * content for rate in (token_rate.estimate, token_rate.low, token_rate.high)))
     documents = len(verdict) / read
-    configuration = plan.configuration
+    configuration, workers = plan.configuration, running.workers or available_cores()
     names = [rule.name for rule in rules_of(configuration)]
     dropped = {name: float((verdict == index).mean()) for index, name in enumerate(names)}
     row_bytes = plan.tokenizer.dtype.itemsize * configuration.sequence_length
@@ -158,9 +160,9 @@ def summarise(plan: Plan, running: Running, starts: Sequence[Start], share: floa
         "tokens": {name: round(value) for name, value in asdict(total).items()},
         "samples": round(samples),
         "disk_bytes": round(samples * row_bytes + documents * PARQUET_BYTES),
-        "memory_bytes": max(start.peak_bytes for start in starts) * running.workers,
-        "workers": running.workers,
-        "hours": sum(start.seconds for start in starts) / read / running.workers / 3600,
+        "memory_bytes": max(start.peak_bytes for start in starts) * workers,
+        "workers": workers,
+        "hours": sum(start.seconds for start in starts) / read / workers / 3600,
     }
 
 

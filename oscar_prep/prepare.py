@@ -1,26 +1,30 @@
-"""A whole corpus: every input file made a unit by supervised workers, then split, budgets, manifest.
+"""A whole corpus: every input file made a unit by the workers of an engine, then split, budgets, manifest.
 
 Running the same command again continues where the last run ended: a unit whose record stands and whose input has
-not changed is not made again. The manifest is written last, so a folder without one is not a corpus.
+not changed is not made again. The manifest is written last, so a folder without one is not a corpus. A run may be
+divided: the units of each slice are made by a command of its own, and one more writes the manifest.
 """
 
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from blocklists.errors import BlocklistError
+from durable.board import Board, Entry, Facts
+from durable.engines import LOCAL, Engine
 from durable.errors import DurableError, with_hint
 from durable.files import PARTIAL, file_sha256, sweep_partials, write_json
 from durable.locks import LOCK_NAME, folder_lock
 from durable.progress import ProgressCallback, silent
 from durable.settings import difference
 from durable.signals import StopRequest
-from durable.workers import Outcome, Supervisor, Tell, Work
+from durable.tasks import Needs, Outcome, Posting, Tell, Watch, Work
 from oscar_prep.errors import PrepareError
+from oscar_prep.ledger import Ledger
 from oscar_prep.manifest import finish
 from oscar_prep.plan import INDEX, STATE, TOKENIZER, Plan
 from oscar_prep.record import Budget, Unit, UnitRecord
@@ -38,10 +42,12 @@ REFUSALS = (PrepareError, BlocklistError, DurableError)
 class Running:
     """What changes nothing about the corpus: how it is made, and who is told."""
 
-    workers: int = 1
+    workers: int | None = 1
+    """Units at a time; None is as many as the engine has room for."""
     max_bad_share: float = MAX_BAD_SHARE
     progress: ProgressCallback = silent
     stop: StopRequest | None = None
+    engine: Engine = LOCAL
 
 
 @dataclass(frozen=True)
@@ -60,25 +66,22 @@ def prepare(plan: Plan, running: Running) -> dict[str, Any] | None:
     has changed, if too many lines are broken, or if nothing was kept; DurableError if another run holds the folder.
     """
     plan.sources.check(plan.configuration)
-    _check_folder(plan)
+    check_folder(plan)
     upload = None if plan.target is None else Upload(plan.out, plan.target)
     with folder_lock(plan.out):
-        _check_folder(plan)
+        check_folder(plan)
         sweep_partials(plan.out)
-        if not (plan.out / STATE).is_file():
-            write_json(plan.out / STATE, plan.identity, name="state")
-        if not (plan.out / TOKENIZER).is_dir():
-            plan.tokenizer.save(plan.out / TOKENIZER)
-        sources = plan.sources.compiled(plan.out / INDEX, plan.configuration)
-        plan = replace(plan, tokenizer=replace(plan.tokenizer, folder=plan.out / TOKENIZER), sources=sources)
+        plan = opened(plan)
+        corpus = Corpus(plan, running)
+        corpus.list_units(running.engine.name)
         claimed = False
         try:
             if upload:
                 claimed = upload.begin(plan.identity)
-            records = _Corpus(plan, running).make()
+            records = corpus.make()
             if records is None:
                 return None
-            manifest = finish(plan, records, running.max_bad_share)
+            manifest = finish_corpus(plan, records, running)
             if upload:
                 upload.finish(manifest, plan.units(), records)
             return manifest
@@ -92,18 +95,44 @@ def prepare(plan: Plan, running: Running) -> dict[str, Any] | None:
             sweep_partials(plan.out)  # what workers that were killed have left
 
 
-class _Corpus:
+def opened(plan: Plan) -> Plan:
+    """Put into the folder what workers take from there; returns the plan that takes it from there."""
+    if not (plan.out / STATE).is_file():
+        write_json(plan.out / STATE, plan.identity, name="state")
+    if not (plan.out / TOKENIZER).is_dir():
+        plan.tokenizer.save(plan.out / TOKENIZER)
+    sources = plan.sources.compiled(plan.out / INDEX, plan.configuration)
+    return replace(plan, tokenizer=replace(plan.tokenizer, folder=plan.out / TOKENIZER), sources=sources)
+
+
+def finish_corpus(plan: Plan, records: Sequence[UnitRecord | Unit], running: Running) -> dict[str, Any]:
+    """Write the manifest; returns it. The board stays where it names units that were lost."""
+    manifest = finish(plan, records, running.max_bad_share)
+    if not manifest["lost"]:
+        Board(plan.out).end()
+    return manifest
+
+
+class Corpus:
     """The units of one run and the order of their making."""
 
     def __init__(self, plan: Plan, running: Running) -> None:
         self._plan = plan
         self._running = running
-        self._units = plan.units()
-        self._sizes = [unit.file.path.stat().st_size for unit in self._units]
-        self._records: dict[int, UnitRecord] = {}
+        self.units = plan.units()
+        self._sizes = [unit.file.path.stat().st_size for unit in self.units]
+        self.records: dict[int, UnitRecord] = {}
         self._errors: list[Exception] = []
         self._bytes: Counter[int] = Counter()
         self._counts: dict[int, tuple[int, int]] = {}
+        self.board = Board(plan.out)
+
+    def list_units(self, engine: str) -> None:
+        """Begin a new board."""
+        entries = {
+            unit.stem: Entry(unit.file.name, self._sizes[unit.index], unit.names["record"]) for unit in self.units
+        }
+        self.board.begin("prepare", engine, "B", entries)
 
     def make(self) -> list[UnitRecord | Unit] | None:
         """Every unit's record in file order up to the budget, a Unit where it was lost; None if stopped early."""
@@ -111,26 +140,29 @@ class _Corpus:
         bounded = configuration.max_documents is not None or configuration.max_tokens is not None
         if bounded:
             return self._make_bounded(Budget(configuration.max_documents, configuration.max_tokens))
-        largest_first = sorted(self._units, key=lambda unit: (-self._sizes[unit.index], unit.index))
-        if not self._run(Task(unit, Budget(), self._standing(unit)) for unit in largest_first):
+        if not self.run(Task(unit, Budget(), self.standing(unit)) for unit in self.largest_first()):
             return None
-        return [self._records.get(unit.index, unit) for unit in self._units]
+        return [self.records.get(unit.index, unit) for unit in self.units]
+
+    def largest_first(self) -> list[Unit]:
+        """The units in the order in which they are made."""
+        return sorted(self.units, key=lambda unit: (-self._sizes[unit.index], unit.index))
 
     def _make_bounded(self, budget: Budget) -> list[UnitRecord | Unit] | None:
         """In file order; the unit that crosses the budget is written again, cut, unless it was so already."""
-        if not self._run(self._until_reached(budget)):
+        if not self.run(self._until_reached(budget)):
             return None
         kept: list[UnitRecord | Unit] = []
-        for unit in self._units:
-            record = self._records.get(unit.index)
+        for unit in self.units:
+            record = self.records.get(unit.index)
             if record is None:
                 kept.append(unit)
                 continue
             crosses = budget.reached(record.ledger.kept, record.ledger.tokens)
             if record.budget != (budget if crosses else None):
-                if not self._run([Task(unit, budget, None)]):
+                if not self.run([Task(unit, budget, None)]):
                     return None
-                record = self._records[unit.index]
+                record = self.records[unit.index]
             kept.append(record)
             if crosses:
                 break
@@ -139,19 +171,19 @@ class _Corpus:
 
     def _until_reached(self, budget: Budget) -> Iterator[Task]:
         """Tasks in file order, as long as what is known to come before leaves some of the budget."""
-        for unit in self._units:
+        for unit in self.units:
             left = budget
             known = True
-            for before in self._units[: unit.index]:
-                record = self._records.get(before.index)
+            for before in self.units[: unit.index]:
+                record = self.records.get(before.index)
                 known = known and record is not None
                 if record is not None:
                     if left.reached(record.ledger.kept, record.ledger.tokens):
                         return
                     left = left.less(record.ledger.kept, record.ledger.tokens)
-            yield Task(unit, left if known else budget, self._standing(unit))
+            yield Task(unit, left if known else budget, self.standing(unit))
 
-    def _standing(self, unit: Unit) -> UnitRecord | None:
+    def standing(self, unit: Unit) -> UnitRecord | None:
         """The record of an earlier run, if its files are there in full size."""
         path = self._plan.out / unit.names["record"]
         if not path.is_file():
@@ -163,15 +195,14 @@ class _Corpus:
         )
         return record if whole else None
 
-    def _run(self, tasks: Iterable[Task]) -> bool:
+    def run(self, tasks: Iterable[Task]) -> bool:
         """Run tasks; false if a stop request ended them early. Raises the first error when all the rest is done."""
-        stop = self._running.stop
-        supervisor: Supervisor[Task, UnitRecord] = Supervisor(
-            start_worker, self._plan, self._running.workers, on_report=self._hear, stop=stop
-        )
-        for outcome in supervisor.run(tasks):
+        running, plan = self._running, self._plan
+        watch = Watch(self._hear, running.stop, Posting(self.board, _key))
+        executor = running.engine.executor(start_worker, plan, running.workers, watch, _needs(plan))
+        for outcome in executor.run(tasks):
             self._take(outcome)
-        if stop is not None and stop.requested:
+        if watch.stopped:
             return False
         if self._errors:
             for other in self._errors[1:]:
@@ -182,18 +213,18 @@ class _Corpus:
     def _take(self, outcome: Outcome[Task, UnitRecord]) -> None:
         unit = outcome.argument.unit
         if outcome.result is not None:
-            self._records[unit.index] = outcome.result
+            self.records[unit.index] = outcome.result
             ledger = outcome.result.ledger
-            self._hear(outcome.argument, (self._sizes[unit.index], ledger.documents, ledger.kept))
+            size = self._sizes[unit.index]
+            self._hear(outcome.argument, _facts(size, ledger))
         elif isinstance(outcome.error, REFUSALS):
             self._errors.append(outcome.error)
         elif outcome.error is not None:
             raise outcome.error
 
-    def _hear(self, task: Task, facts: tuple[int, int, int]) -> None:
-        read, documents, kept = facts
-        self._bytes[task.unit.index] = read
-        self._counts[task.unit.index] = documents, kept
+    def _hear(self, task: Task, facts: Facts) -> None:
+        self._bytes[task.unit.index] = facts["done"]
+        self._counts[task.unit.index] = facts["documents"], facts["kept"]
         seen = sum(documents for documents, _ in self._counts.values())
         share = sum(kept for _, kept in self._counts.values()) / seen if seen else 0.0
         self._running.progress(
@@ -201,9 +232,21 @@ class _Corpus:
         )
 
 
-def available_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0))
+def _key(task: Task) -> str:
+    return task.unit.stem
+
+
+def _facts(read: int, ledger: Ledger) -> Facts:
+    return {"done": read, "documents": ledger.documents, "kept": ledger.kept}
+
+
+def _needs(plan: Plan) -> Needs:
+    sources = (plan.sources.blocklists, plan.sources.kenlm, plan.sources.language_model)
+    return Needs((plan.out, plan.out / TOKENIZER, *filter(None, sources)), _input_of)
+
+
+def _input_of(task: Task) -> list[Path]:
+    return [task.unit.file.path]
 
 
 def start_worker(plan: Plan) -> Work[Task, UnitRecord]:
@@ -215,9 +258,7 @@ def start_worker(plan: Plan) -> Work[Task, UnitRecord]:
     def work(task: Task, tell: Tell) -> UnitRecord:
         record = task.record if task.record is not None and _still_stands(task) else None
         if record is None:
-            record = processor.process(
-                task.unit, task.budget, lambda read, ledger: tell((read, ledger.documents, ledger.kept))
-            )
+            record = processor.process(task.unit, task.budget, lambda read, ledger: tell(_facts(read, ledger)))
         if plan.target is not None:
             Upload(plan.out, plan.target).unit(task.unit, record)
         return record
@@ -248,12 +289,13 @@ def _discard(out: Path) -> None:
     """Remove what runs have written that made no sample, and the folder if nothing else is in it."""
     for name in PARTS:
         shutil.rmtree(out / name, ignore_errors=True)
+    Board(out).end()
     (out / LOCK_NAME).unlink(missing_ok=True)
     if not any(out.iterdir()):
         out.rmdir()
 
 
-def _check_folder(plan: Plan) -> None:
+def check_folder(plan: Plan) -> None:
     """Raises PrepareError if the folder is neither new nor a corpus of these settings."""
     if not plan.out.exists():
         return

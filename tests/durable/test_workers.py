@@ -9,7 +9,8 @@ import pytest
 
 from durable.errors import DurableError, with_hint
 from durable.signals import StopRequest
-from durable.workers import Outcome, Supervisor, Tell, Work
+from durable.tasks import Outcome, Tell, Watch, Work
+from durable.workers import Supervisor
 
 
 def start(folder: Path) -> Work[str, str]:
@@ -34,7 +35,7 @@ def start(folder: Path) -> Work[str, str]:
 
 
 def run(folder: Path, tasks: list[str], **settings: Any) -> dict[str, Outcome[str, str]]:
-    supervisor: Supervisor[str, str] = Supervisor(start, folder, 2, **settings)
+    supervisor: Supervisor[str, str] = Supervisor(start, folder, 2, Watch(**settings))
     return {outcome.argument: outcome for outcome in supervisor.run(tasks)}
 
 

@@ -71,7 +71,7 @@ def save_encoded(folder: Path, data: TaskData, subject: Subject, max_length: int
     types = "types" if has_token_types(subject) else "no-types"
     place = folder / f"{data.task.name}-{max_length}-{types}-{data.sha256[:12]}-{subject.tokenizer[:12]}"
     if not place.is_dir():
-        with whole_folder(place, name="encoded") as partial:
+        with whole_folder(place, first_stays=True, name="encoded") as partial:
             for name, split in encode_task(data, subject, max_length).splits.items():
                 _write(partial / f"{name}.arrow", split)
     return place

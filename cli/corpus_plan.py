@@ -1,0 +1,82 @@
+"""From the options of `symbert prepare` to the corpus that they describe."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cli.console import say
+
+if TYPE_CHECKING:
+    from oscar_prep.configuration import Configuration
+    from oscar_prep.plan import Plan
+    from oscar_prep.sources import Sources
+
+AS_GIVEN = (
+    "sequence_length", "validation_samples", "validation_share", "salt", "harmful_pp", "missing_harmful_pp",
+    "missing_warnings", "rescore", "language", "content_field", "url_field", "max_documents", "max_tokens",
+)  # fmt: skip
+"""Options that are settings of the same name and value."""
+
+
+def plan_of(parameters: Mapping[str, Any], quiet: bool) -> "Plan":
+    """The corpus that the parameters of `symbert prepare` describe."""
+    from durable.errors import with_hint
+    from durable.settings import validated
+    from oscar_prep.configuration import DROPPED_CATEGORIES, Configuration
+    from oscar_prep.errors import PrepareError
+    from oscar_prep.sources import Sources
+
+    settings = {name: parameters[name] for name in AS_GIVEN}
+    categories, warnings = parameters["drop_categories"], parameters["drop_warnings"]
+    settings["drop_categories"] = names_of(categories) if categories else DROPPED_CATEGORIES
+    settings["drop_warnings"] = "all" if warnings == "all" else names_of(warnings)
+    if parameters["min_language_probability"] is not None:
+        if parameters["language"] is None:
+            raise with_hint(PrepareError("--min-language-probability needs --language"), "--language en")
+        settings["min_language_probability"] = parameters["min_language_probability"]
+    configuration = validated(Configuration, settings, what="prepare")
+    sources = Sources(parameters["blocklists"], parameters["kenlm"], parameters["language_model"])
+    plan = _plan(parameters["inputs"], parameters["tokenizer"], configuration, sources, quiet)
+    return _with_output(plan, parameters["out"] or "", parameters["staging"])
+
+
+def _plan(inputs: list[str], tokenizer: str, configuration: "Configuration", sources: "Sources", quiet: bool) -> "Plan":
+    from durable.remote import place
+    from oscar_prep.inputs import discover
+    from oscar_prep.plan import Plan
+    from oscar_prep.tokenizer import CorpusTokenizer
+
+    found = discover([place(text) for text in inputs])
+    if found.ignored and not quiet:
+        names = ", ".join(path.name for path in found.ignored[:5])
+        say(f"ignored {len(found.ignored)} other files: {names}{', …' if len(found.ignored) > 5 else ''}")
+    chosen = CorpusTokenizer.find(tokenizer)
+    if chosen.why_no_table and not quiet:
+        reason = chosen.why_no_table
+        say(f"the tokenizer {chosen.name} is asked for every word, many times slower than a table: {reason}")
+    return Plan(Path(), tuple(found.files), chosen, configuration, sources)
+
+
+def _with_output(plan: "Plan", out: str, staging: Path | None) -> "Plan":
+    """The plan with the folder to write to: `out` itself, or a folder here from which all is copied to the URL."""
+    import hashlib
+    import os
+    from dataclasses import replace
+
+    from durable.errors import with_hint
+    from durable.remote import RemotePath, place
+    from oscar_prep.errors import PrepareError
+
+    target = place(out)
+    if isinstance(target, RemotePath):
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        own = cache / "symbert" / "staging" / hashlib.sha256(target.url.encode()).hexdigest()[:16]
+        return replace(plan, out=staging or own, target=target)
+    if staging is not None:
+        raise with_hint(PrepareError(f"--staging is for an --out that is a URL, not for {out}"), "leave it out")
+    return replace(plan, out=target)
+
+
+def names_of(text: str) -> tuple[str, ...]:
+    """A list by commas; `none` is an empty one."""
+    return () if text == "none" else tuple(name.strip() for name in text.split(",") if name.strip())

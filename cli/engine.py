@@ -1,0 +1,30 @@
+"""The options that say where tasks run, the same for every command that has many."""
+
+from typing import Annotated, Literal
+
+import typer
+
+RUNNING = "Running"
+
+EngineName = Annotated[
+    Literal["local", "ray"],
+    typer.Option("--engine", help="Processes here, or a Ray cluster's.", rich_help_panel=RUNNING),
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--ray-address",
+        metavar="HOST:PORT|auto|local",
+        help="A running cluster's head node, or the one of this machine; by default one is started here.",
+        rich_help_panel=RUNNING,
+    ),
+]
+SliceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--slice",
+        metavar="K/N|finish",
+        help="Do slice K (from 0) of N alone, or what comes after all; `symbert slurm` writes such commands.",
+        rich_help_panel=RUNNING,
+    ),
+]

@@ -1,0 +1,105 @@
+"""A corpus made in slices, by a command each: opened once, its units made anywhere at any time, finished once.
+
+Slices hold the folder together; opening and finishing hold it alone. A budget counts documents in file order, which
+slices do not have, so it is refused.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from durable.errors import UnfinishedError, with_hint
+from durable.files import sweep_partials
+from durable.locks import folder_lock
+from durable.slices import Slice
+from oscar_prep.errors import PrepareError
+from oscar_prep.plan import INDEX, STATE, TOKENIZER, Plan
+from oscar_prep.prepare import Corpus, Running, Task, check_folder, finish_corpus, opened
+from oscar_prep.record import Budget, Unit, UnitRecord
+
+AGAIN = "symbert slurm prepare, with the same arguments, prints what makes them"
+
+
+def open_slices(plan: Plan, count: int) -> list[int]:
+    """Put into the folder what slices need, and list the units; returns the slices in which units are missing.
+
+    Raises PrepareError as prepare does, and for a budget; DurableError if another run holds the folder.
+    """
+    _check(plan)
+    with folder_lock(plan.out):
+        check_folder(plan)
+        sweep_partials(plan.out)
+        corpus = Corpus(opened(plan), Running())
+        missing = [number for number in range(count) if _missing(corpus, Slice(number, count))]
+        corpus.list_units("slurm")
+    return missing
+
+
+def prepare_slice(plan: Plan, running: Running, slice_: Slice) -> list[str] | None:
+    """Make what is missing of a slice; returns the files that were lost, or None if a stop request ended it early.
+
+    Raises PrepareError if a file is damaged, when the others are done, or if the folder was not opened.
+    """
+    _check(plan)
+    with folder_lock(plan.out, shared=True):
+        if not (plan.out / STATE).is_file():
+            raise with_hint(PrepareError(f"{plan.out} is not there, or not begun"), AGAIN)
+        index = plan.out / INDEX
+        sources = replace(plan.sources, blocklists=index) if index.is_file() else plan.sources
+        tokenizer = replace(plan.tokenizer, folder=plan.out / TOKENIZER)
+        corpus = Corpus(replace(plan, tokenizer=tokenizer, sources=sources), running)
+        corpus.board.join(slice_.name)
+        units = _missing(corpus, slice_)
+        if not corpus.run(Task(unit, Budget(), None) for unit in units):
+            return None
+        return [unit.file.name for unit in units if unit.index not in corpus.records]
+
+
+def finish_slices(plan: Plan, running: Running) -> dict[str, Any]:
+    """Write the manifest of what slices have made; the inputs are not read again. Returns the manifest.
+
+    Raises UnfinishedError if files are missing; PrepareError as prepare does.
+    """
+    _check(plan)
+    with folder_lock(plan.out):
+        sweep_partials(plan.out)
+        return finish_corpus(plan, _gathered(Corpus(plan, running)), running)
+
+
+def _check(plan: Plan) -> None:
+    if plan.target is not None:
+        raise with_hint(
+            PrepareError(f"{plan.target} is a URL, expected a folder that all nodes of the cluster see"),
+            "make the corpus there, then copy it; or run `symbert prepare` on one machine",
+        )
+    plan.sources.check(plan.configuration)
+    check_folder(plan)
+    if plan.configuration.max_documents is not None or plan.configuration.max_tokens is not None:
+        raise with_hint(
+            PrepareError("--max-documents and --max-tokens count in file order, which slices do not have"),
+            "give the budget to `symbert prepare` on one machine or --engine ray",
+        )
+
+
+def _missing(corpus: Corpus, slice_: Slice) -> list[Unit]:
+    return [unit for unit in slice_.of(corpus.largest_first()) if corpus.standing(unit) is None]
+
+
+def _gathered(corpus: Corpus) -> Sequence[UnitRecord | Unit]:
+    """What slices have made of every unit, a Unit where it kills its workers."""
+    failures = corpus.board.failures()
+    records = [corpus.standing(unit) or unit for unit in corpus.units]
+    missing = [unit for unit in records if isinstance(unit, Unit)]
+    reasons = [
+        failures[unit.stem].reason for unit in missing if unit.stem in failures and not failures[unit.stem].deaths
+    ]
+    if reasons:
+        error = PrepareError(reasons[0])
+        for other in reasons[1:]:
+            error.add_note(f"also: {other}")
+        raise error
+    left = [unit.file.name for unit in missing if unit.stem not in failures]
+    if left:
+        names = ", ".join(left[:5])
+        raise with_hint(UnfinishedError(f"{len(left):,} of {len(records):,} files are not made yet: {names}"), AGAIN)
+    return records
