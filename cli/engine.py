@@ -4,6 +4,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from cli.values import refused_as
+
 RUNNING = "Running"
 
 EngineName = Annotated[
@@ -19,11 +21,24 @@ RayAddress = Annotated[
         rich_help_panel=RUNNING,
     ),
 ]
+
+
+def _slice(value: str | None) -> str | None:
+    from durable.errors import DurableError
+    from durable.slices import parse_slice
+
+    if value is not None:
+        with refused_as("--slice", DurableError):
+            parse_slice(value)
+    return value
+
+
 SliceOption = Annotated[
     str | None,
     typer.Option(
         "--slice",
         metavar="K/N|finish",
+        callback=_slice,
         help="Do slice K (from 0) of N alone, or what comes after all; `symbert slurm` writes such commands.",
         rich_help_panel=RUNNING,
     ),

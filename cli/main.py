@@ -26,6 +26,7 @@ from cli import (
     push,
     report,
     reproduce,
+    slurm,
     squad,
     tokenizer,
     verify,
@@ -80,6 +81,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("glue")(glue.glue)
 app.command("glue-compare")(glue_compare.glue_compare)
 app.command("squad")(squad.squad)
+app.add_typer(slurm.app, name="slurm")
 app.command("report")(report.report)
 app.command("params")(params.params)
 app.command("analyze")(analyze.analyze)

@@ -14,13 +14,14 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from typing import Any
 
 from durable.errors import DurableError, with_hint
 
 SECONDS_TO_ANSWER = 3.0
-SECONDS_TO_BE_WELL = 20.0
+SECONDS_TO_BE_WELL = 15.0
 OBJECT_STORE_BYTES = 100_000_000  # only settings and results pass through it; Ray takes no less than 75 MB
 LOCAL, AUTO = "local", "auto"
 _TOKEN = secrets.token_hex(32)
@@ -39,7 +40,7 @@ def connected(address: str | None, cpus: int) -> Iterator[Any]:
     # Ray takes over SIGTERM, which is the command's own affair.
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        with _environment(ours):
+        with _environment(ours):  # children of this process have no business with the token
             ray = _imported()
             quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
             if ours:
@@ -50,11 +51,11 @@ def connected(address: str | None, cpus: int) -> Iterator[Any]:
             else:
                 assert address is not None
                 ray.init(address=_well(address), **quiet)
-            _put_back(handlers)
-            try:
-                yield ray
-            finally:
-                ray.shutdown()
+        _put_back(handlers)
+        try:
+            yield ray
+        finally:
+            ray.shutdown()
     finally:
         _put_back(handlers)
         if folder is not None:
@@ -74,7 +75,7 @@ def _environment(ours: bool) -> Iterator[None]:
         settings |= {"RAY_AUTH_TOKEN": os.environ.get("RAY_AUTH_TOKEN") or _TOKEN}
     if ours and "ray" not in sys.modules:  # Ray reads it when it is imported; since 2.59 it is so by default
         settings |= {"RAY_AUTH_MODE": "token"}
-    before = {name: os.environ.get(name) for name in settings}
+    before = {name: os.environ.get(name) for name in (*settings, "RAY_AUTH_MODE")}  # which Ray may set as well
     os.environ.update(settings)
     try:
         yield
@@ -111,14 +112,10 @@ def _well(address: str) -> str:
     known = os.environ.get("RAY_ADDRESS", AUTO) if address == AUTO else address
     if known != AUTO:
         _check_answers(known)
-    command = [sys.executable, "-c", _PROBE, known]
-    try:
-        probe = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS_TO_BE_WELL, check=False)
-    except subprocess.TimeoutExpired:
-        raise DurableError(f"what answers at {known} is no Ray cluster, or not well") from None
-    if not probe.returncode:
-        return probe.stdout.split()[-1]
-    if "AuthenticationError" in probe.stderr:
+    where, complaints = _probe(known)
+    if where is not None:
+        return where
+    if "InvalidAuthToken" in complaints or "AuthenticationError" in complaints:
         raise with_hint(
             DurableError(f"the Ray cluster at {known} asks for another token"),
             "RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=FILE, with the token that the cluster was started with",
@@ -128,8 +125,25 @@ def _well(address: str) -> str:
             DurableError("this machine belongs to no Ray cluster that runs"),
             "ray start --head, or --ray-address host:port, or none at all to start a cluster here",
         )
-    reason = (probe.stderr.strip().splitlines() or ["it gives no reason"])[-1]
-    raise DurableError(f"the Ray cluster at {known} does not let this process in: {reason}")
+    reason = (complaints.strip().splitlines() or ["it does not answer as one"])[-1]
+    raise DurableError(f"what answers at {known} is no Ray cluster, or not well: {reason}")
+
+
+def _probe(address: str) -> tuple[str | None, str]:
+    """Where the cluster is, or None; and what the attempt to connect has complained of."""
+    with tempfile.TemporaryFile("w+") as complaints:
+        command = [sys.executable, "-c", _PROBE, address]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaints, text=True)
+        ends = time.monotonic() + SECONDS_TO_BE_WELL
+        heard = ""
+        while process.poll() is None and time.monotonic() < ends and "InvalidAuthToken" not in heard:
+            time.sleep(0.2)
+            complaints.seek(0)
+            heard = complaints.read()
+        process.kill()
+        said = process.communicate()[0].split()
+        complaints.seek(0)
+        return (said[-1] if said and not process.returncode else None), complaints.read()
 
 
 def _check_answers(address: str) -> None:

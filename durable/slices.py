@@ -32,7 +32,7 @@ def parse_slice(text: str) -> Slice | None:
         return None
     number, _, count = text.partition("/")
     if not (number.isascii() and number.isdecimal() and count.isascii() and count.isdecimal()):
-        raise with_hint(DurableError(f"--slice {text}: expected K/N or {FINISH}"), "--slice 0/24 is the first of 24")
+        raise with_hint(DurableError(f"{text} is not K/N or {FINISH}"), "--slice 0/24 is the first of 24")
     if int(number) >= int(count):
-        raise DurableError(f"--slice {text}: expected 0/{count} to {int(count) - 1}/{count}")
+        raise DurableError(f"{text} is no slice of {count}, expected K/N with K from 0 to N - 1")
     return Slice(int(number), int(count))

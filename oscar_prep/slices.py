@@ -13,7 +13,7 @@ from durable.files import sweep_partials
 from durable.locks import folder_lock
 from durable.slices import Slice
 from oscar_prep.errors import PrepareError
-from oscar_prep.plan import INDEX, STATE, TOKENIZER, Plan
+from oscar_prep.plan import INDEX, MANIFEST, STATE, TOKENIZER, Plan
 from oscar_prep.prepare import Corpus, Running, Task, check_folder, finish_corpus, opened
 from oscar_prep.record import Budget, Unit, UnitRecord
 
@@ -23,6 +23,7 @@ AGAIN = "symbert slurm prepare, with the same arguments, prints what makes them"
 def open_slices(plan: Plan, count: int) -> list[int]:
     """Put into the folder what slices need, and list the units; returns the slices in which units are missing.
 
+    Nothing is done to a corpus that is finished.
     Raises PrepareError as prepare does, and for a budget; DurableError if another run holds the folder.
     """
     _check(plan)
@@ -31,7 +32,8 @@ def open_slices(plan: Plan, count: int) -> list[int]:
         sweep_partials(plan.out)
         corpus = Corpus(opened(plan), Running())
         missing = [number for number in range(count) if _missing(corpus, Slice(number, count))]
-        corpus.list_units("slurm")
+        if missing or not (plan.out / MANIFEST).is_file():
+            corpus.list_units("slurm")
     return missing
 
 
@@ -41,9 +43,9 @@ def prepare_slice(plan: Plan, running: Running, slice_: Slice) -> list[str] | No
     Raises PrepareError if a file is damaged, when the others are done, or if the folder was not opened.
     """
     _check(plan)
+    if not (plan.out / STATE).is_file():
+        raise with_hint(PrepareError(f"{plan.out} is not there, or not begun"), AGAIN)
     with folder_lock(plan.out, shared=True):
-        if not (plan.out / STATE).is_file():
-            raise with_hint(PrepareError(f"{plan.out} is not there, or not begun"), AGAIN)
         index = plan.out / INDEX
         sources = replace(plan.sources, blocklists=index) if index.is_file() else plan.sources
         tokenizer = replace(plan.tokenizer, folder=plan.out / TOKENIZER)
@@ -61,6 +63,8 @@ def finish_slices(plan: Plan, running: Running) -> dict[str, Any]:
     Raises UnfinishedError if files are missing; PrepareError as prepare does.
     """
     _check(plan)
+    if not (plan.out / STATE).is_file():
+        raise with_hint(PrepareError(f"{plan.out} is not there, or not begun"), AGAIN)
     with folder_lock(plan.out):
         sweep_partials(plan.out)
         return finish_corpus(plan, _gathered(Corpus(plan, running)), running)

@@ -1,5 +1,6 @@
 """What can go wrong with a Ray cluster, said within seconds."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -102,7 +103,10 @@ def test_a_cluster_started_here_asks_for_its_token(ray_here: Engine) -> None:
     assert isinstance(ray_here, RayEngine)
     address = ray_here.ray.get_runtime_context().gcs_address
     command = "import ray, sys; ray.init(sys.argv[1], logging_level='error')"
-    stranger = subprocess.run([sys.executable, "-c", command, address], capture_output=True, text=True, timeout=60)
+    environment = {**os.environ, "RAY_AUTH_MODE": "disabled"}
+    stranger = subprocess.run(
+        [sys.executable, "-c", command, address], env=environment, capture_output=True, text=True, timeout=60
+    )
     assert stranger.returncode
     assert "InvalidAuthToken" in stranger.stderr
     with pytest.raises(DurableError, match=f"the Ray cluster at {address} asks for another token"):

@@ -40,7 +40,9 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_file() and path.name not in {".symbert.lock", "README.md", "report.html"}
+        if path.is_file()
+        and ".status" not in path.parts
+        and path.name not in {".symbert.lock", "README.md", "report.html"}
     }
 
 

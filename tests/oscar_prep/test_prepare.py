@@ -57,7 +57,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_file() and path.name != ".symbert.lock"
+        if path.is_file() and path.name != ".symbert.lock" and ".status" not in path.parts
     }
 
 

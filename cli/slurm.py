@@ -1,0 +1,91 @@
+"""`symbert slurm`: commands divided into slices, as text for sbatch."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.console import say
+
+if TYPE_CHECKING:
+    from durable.slurm import Resources
+
+# Slurm's own default for the greatest number of an array's tasks, MaxArraySize, is 1001.
+MOST_SLICES = 1000
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Print what submits a command to Slurm.")
+# What these commands do not know belongs to the command that is to be submitted.
+PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+Script = Annotated[Path | None, typer.Option("--script", help="Write the text to this file instead of stdout.")]
+Slices = Annotated[
+    int | None, typer.Option("--slices", min=1, max=MOST_SLICES, help="Tasks of the array (one a file, or cell).")
+]
+AtATime = Annotated[int | None, typer.Option("--at-a-time", min=1, help="Slices that may run at once.")]
+Cpus = Annotated[int, typer.Option("--cpus", min=1, help="Cores of a slice, each with one file or cell at a time.")]
+Gpus = Annotated[int, typer.Option("--gpus", min=0, help="GPUs of a slice.")]
+Memory = Annotated[str, typer.Option("--memory", help="Memory of a slice.")]
+Time = Annotated[str, typer.Option("--time", help="Time limit; a slice that reaches it goes on in another turn.")]
+Directives = Annotated[
+    list[str] | None,
+    typer.Option("--sbatch", metavar="DIRECTIVE", help="A further directive, such as --partition=long; repeatable."),
+]
+
+
+@app.command("prepare", context_settings=PASS_ON)
+def prepare(
+    context: typer.Context,
+    script: Script = None,
+    slices: Slices = None,
+    at_a_time: AtATime = None,
+    cpus: Cpus = 1,
+    memory: Memory = "4G",
+    time: Time = "24:00:00",
+    sbatch: Directives = None,
+) -> int:
+    """Open the corpus folder and print what submits the files that are missing; arguments are those of prepare."""
+    from cli.corpus_plan import plan_of
+    from durable.slurm import Resources
+    from oscar_prep.plan import MANIFEST
+    from oscar_prep.slices import open_slices
+
+    parameters = _parameters(context)
+    plan = plan_of(parameters, quiet=True)
+    count = slices or min(len(plan.files), MOST_SLICES)
+    missing = open_slices(plan, count)
+    if not missing and (plan.out / MANIFEST).is_file():
+        say(f"{plan.out} is finished: there is nothing to submit")
+        return 0
+    resources = Resources(cpus, 0, memory, time, at_a_time, tuple(sbatch or ()))
+    return _print(context, count, missing, resources, script)
+
+
+def _parameters(context: typer.Context) -> dict[str, Any]:
+    """The parameters of the command that is to be submitted, checked as that command does."""
+    root = context.find_root().command
+    assert context.info_name is not None
+    command = root.get_command(context, context.info_name)  # type: ignore[attr-defined]
+    parameters: dict[str, Any] = command.make_context(context.info_name, list(context.args), parent=context).params
+    for name in ("slice_", "ray_address"):
+        if parameters[name] is not None:
+            raise typer.BadParameter(f"{context.args} divides the work in another way")
+    return parameters
+
+
+def _print(
+    context: typer.Context, count: int, missing: Sequence[int], resources: "Resources", script: Path | None
+) -> int:
+    from durable.files import write_text
+    from durable.slurm import Division, sbatch_text
+
+    assert context.info_name is not None
+    division = Division(context.info_name, context.args, count, missing, str(Path.cwd()))
+    text = sbatch_text(division, resources)
+    if script is None:
+        print(text, end="")
+        return 0
+    write_text(script, text)
+    say(f"{len(missing)} of {count} slices have something left to do; submit them: bash {shlex.quote(str(script))}")
+    return 0
