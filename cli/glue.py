@@ -1,19 +1,27 @@
 """`symbert glue`: fine-tune checkpoints on GLUE and write the table."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from cli.console import AsJson, Quiet, print_json, progress, say
+from cli.engine import EngineName, RayAddress, SliceOption
 from cli.values import Device, ProtocolAssignments, number, refuse, refused_as
+
+if TYPE_CHECKING:
+    from train.glue.grid import Request
 
 Which = Literal["last", "all", "log"]
 Average = Literal["nine", "tasks", "leaderboard"]
 Noise = Literal["typos", "drop", "swap"]
+AS_GIVEN = ("checkpoints", "out", "data_dir", "predictions", "which", "device", "workers")
+"""Options that the grid takes by the same name and value."""
 
 
 def glue(
+    context: typer.Context,
     checkpoints: Annotated[
         list[Path],
         typer.Argument(metavar="CHECKPOINT...", help="Model folders; a run folder stands for its newest checkpoint."),
@@ -59,6 +67,9 @@ def glue(
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, help="Cells at a time; by default one a core, one on a GPU.")
     ] = None,
+    engine: EngineName = "local",
+    ray_address: RayAddress = None,
+    slice_: SliceOption = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> int:
@@ -66,38 +77,26 @@ def glue(
 
     Finished cells are never trained again. Exit code 75: stopped by a signal, run the same command again.
     """
-    numbers = chosen_seeds(seeds)
+    if slice_ not in (None, "finish") and engine != "local":
+        raise refuse("--slice", "--engine divides the work too: give one of them")
     rates = _rates(learning_rates)
-    from durable.signals import EXIT_DONE, EXIT_REFUSED, StopRequest
-    from train.errors import TrainError
-    from train.glue.grid import Request, run_grid
-    from train.glue.layouts import as_document, as_markdown
-    from train.glue.protocol import resolve_protocol
-    from train.glue.search import run_search
-    from train.glue.tasks import chosen_average, chosen_tasks
+    if slice_ is not None and rates:
+        raise refuse("--slice", "a search over learning rates is not divided: give each rate a folder of its own")
+    from dataclasses import replace
 
-    with refused_as("--tasks", TrainError):
-        chosen = chosen_tasks(name.strip() for name in tasks.split(","))
-    flags = {"noise": noise, "noise_rate": noise_rate}
-    given = [f"{key}={value}" for key, value in flags.items() if value is not None]
-    protocol = resolve_protocol([*given, *(assignments or ())])
-    if noise_rate is not None and protocol.noise == "none":
-        raise refuse("--noise-rate", "no kind of noise is given", "--noise typos")
-    request = Request(
-        checkpoints=checkpoints,
-        out=out,
-        tasks=chosen,
-        seeds=numbers,
-        protocol=protocol,
-        data_dir=data_dir,
-        predictions=predictions,
-        average=chosen_average(average),
-        published=published,
-        which=which,
-        device=device,
-        workers=workers,
-    )
-    with StopRequest() as stop, progress("glue", "steps", quiet=quiet) as show:
+    from durable.engines import engine as engine_of
+    from durable.signals import EXIT_DONE, EXIT_REFUSED, StopRequest
+    from train.glue.grid import run_grid
+    from train.glue.layouts import as_document, as_markdown
+    from train.glue.search import run_search
+
+    request = request_of(context.params)
+    with (
+        StopRequest() as stop,
+        engine_of(engine, ray_address, workers) as where,
+        progress("glue", "steps", quiet=quiet) as show,
+    ):
+        request = replace(request, engine=where, slice=slice_)
         if rates:
             outcome = run_search(request, rates, progress=show, notice=say, stop=stop)
         else:
@@ -115,6 +114,26 @@ def glue(
         say("\nhint: the same command tries the failed cells again")
         return EXIT_REFUSED
     return stop.exit_code if outcome.left else EXIT_DONE
+
+
+def request_of(parameters: Mapping[str, Any]) -> "Request":
+    """The grid that the parameters of `symbert glue` describe."""
+    seeds = chosen_seeds(parameters["seeds"])
+    from train.errors import TrainError
+    from train.glue.grid import Request
+    from train.glue.protocol import resolve_protocol
+    from train.glue.tasks import chosen_average, chosen_tasks
+
+    with refused_as("--tasks", TrainError):
+        tasks = chosen_tasks(name.strip() for name in parameters["tasks"].split(","))
+    given = [f"{key}={parameters[key]}" for key in ("noise", "noise_rate") if parameters[key] is not None]
+    protocol = resolve_protocol([*given, *(parameters["assignments"] or ())])
+    if parameters["noise_rate"] is not None and protocol.noise == "none":
+        raise refuse("--noise-rate", "no kind of noise is given", "--noise typos")
+    as_given = {name: parameters[name] for name in AS_GIVEN}
+    return Request(
+        tasks=tasks, seeds=seeds, protocol=protocol, average=chosen_average(parameters["average"]), **as_given
+    )
 
 
 def chosen_seeds(text: str) -> list[int]:

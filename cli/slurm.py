@@ -2,18 +2,18 @@
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cli.console import say
+from cli.values import refuse
+from durable.slices import MOST_SLICES
 
 if TYPE_CHECKING:
     from durable.slurm import Resources
-
-# Slurm's own default for the greatest number of an array's tasks, MaxArraySize, is 1001.
-MOST_SLICES = 1000
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Print what submits a command to Slurm.")
 # What these commands do not know belongs to the command that is to be submitted.
@@ -62,15 +62,46 @@ def prepare(
     return _print(context, count, missing, resources, script)
 
 
+@app.command("glue", context_settings=PASS_ON)
+def glue(
+    context: typer.Context,
+    script: Script = None,
+    slices: Slices = None,
+    at_a_time: AtATime = None,
+    cpus: Cpus = 1,
+    gpus: Gpus = 0,
+    memory: Memory = "8G",
+    time: Time = "24:00:00",
+    sbatch: Directives = None,
+) -> int:
+    """Open the GLUE folder and print what submits the cells that are missing; arguments are those of glue."""
+    from cli.glue import request_of
+    from durable.slurm import Resources
+    from train.glue.grid import open_slices
+
+    parameters = _parameters(context)
+    if parameters["learning_rates"] is not None:
+        raise refuse("--learning-rates", "a search is not divided: give each rate a folder of its own")
+    # Devices are those of the machines that will do the work, not of this one.
+    missing, count = open_slices(replace(request_of(parameters), device="cpu"), slices, say)
+    if not missing:
+        say(f"{parameters['out']} is finished: there is nothing to submit")
+        return 0
+    resources = Resources(cpus, gpus, memory, time, at_a_time, tuple(sbatch or ()))
+    return _print(context, count, missing, resources, script)
+
+
 def _parameters(context: typer.Context) -> dict[str, Any]:
     """The parameters of the command that is to be submitted, checked as that command does."""
     root = context.find_root().command
     assert context.info_name is not None
     command = root.get_command(context, context.info_name)  # type: ignore[attr-defined]
     parameters: dict[str, Any] = command.make_context(context.info_name, list(context.args), parent=context).params
-    for name in ("slice_", "ray_address"):
+    for name, option in (("slice_", "--slice"), ("ray_address", "--ray-address"), ("workers", "--workers")):
         if parameters[name] is not None:
-            raise typer.BadParameter(f"{context.args} divides the work in another way")
+            raise refuse(option, "how the work is divided is decided here", "--slices N --cpus N")
+    if parameters["engine"] != "local":
+        raise refuse("--engine", "Slurm is one itself")
     return parameters
 
 

@@ -30,6 +30,10 @@ class Engine(Protocol):
         """What runs tasks, `count` at a time; None is as many as there is room for."""
         ...
 
+    def gpus(self) -> int:
+        """How many GPUs the machines of a cluster have; those of this one are the work's own affair."""
+        ...
+
 
 @dataclass(frozen=True)
 class LocalEngine:
@@ -46,6 +50,9 @@ class LocalEngine:
         needs: Needs = NO_NEEDS,  # noqa: ARG002 - what is there is found by the work itself
     ) -> Executor[Argument, Result]:
         return Supervisor(start, setting, count or available_cores(), watch)
+
+    def gpus(self) -> int:
+        return 0
 
 
 @dataclass(frozen=True)
@@ -66,6 +73,9 @@ class RayEngine:
         from durable.ray_tasks import RayTasks
 
         return RayTasks(self.ray, start, setting, count, watch, needs)
+
+    def gpus(self) -> int:
+        return int(self.ray.cluster_resources().get("GPU", 0))
 
 
 LOCAL = LocalEngine()

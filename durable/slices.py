@@ -8,6 +8,8 @@ from durable.errors import DurableError, with_hint
 
 Thing = TypeVar("Thing")
 FINISH = "finish"
+MOST_SLICES = 1000
+"""Slurm's own default for the greatest number of an array's tasks, MaxArraySize, is 1001."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 from durable.errors import with_hint
 from durable.files import write_json
 from durable.remote import Place
-from durable.workers import ATTEMPTS
+from durable.tasks import ATTEMPTS
 from oscar_prep.configuration import Configuration
 from oscar_prep.errors import PrepareError
 from oscar_prep.inputs import WHAT_TO_GIVE

@@ -246,7 +246,8 @@ def _needs(plan: Plan) -> Needs:
 
 
 def _input_of(task: Task) -> list[Path]:
-    return [task.unit.file.path]
+    path = task.unit.file.path
+    return [path] if isinstance(path, Path) else []  # a URL is read from anywhere
 
 
 def start_worker(plan: Plan) -> Work[Task, UnitRecord]:

@@ -1,4 +1,7 @@
-"""The grid of cells, checkpoints × tasks × seeds: each is run once, in one of several processes, and kept."""
+"""The grid of cells, checkpoints × tasks × seeds: each is run once, by one of several workers, and kept.
+
+A run may be divided: the cells of each slice are trained by a command of its own, and one more writes the table.
+"""
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -8,15 +11,18 @@ from typing import Generic, TypeVar
 
 import torch
 
+from durable.board import Board, Entry
+from durable.engines import LOCAL, Engine
+from durable.errors import with_hint
 from durable.files import sweep_partials
 from durable.locks import folder_lock
 from durable.progress import ProgressCallback, silent
 from durable.signals import StopRequest
-from durable.workers import Tell, Work
+from durable.slices import FINISH, MOST_SLICES, Slice, parse_slice
 from train.device import find_device
+from train.errors import TrainError
 from train.glue.cells import (
-    NOISY,
-    TEST,
+    GRID,
     Cell,
     is_finished,
     open_folder,
@@ -26,18 +32,19 @@ from train.glue.cells import (
     write_cell,
     write_labels,
 )
-from train.glue.checkpoint import Subject, distinct, find_subjects, load_config, load_tokenizer, usable_length
-from train.glue.encode import load_encoded, read_encoded, save_encoded
-from train.glue.finetune import Finetuned, finetune, steps_of
+from train.glue.checkpoint import distinct, find_subjects, load_tokenizer
+from train.glue.finetune import Finetuned, steps_of
 from train.glue.layouts import write_table
-from train.glue.noise import noisy
+from train.glue.order import order_of, start
 from train.glue.protocol import Protocol
 from train.glue.published import read_published
-from train.glue.queue import Job, Queue, Watch, default_workers
+from train.glue.queue import Job, Place, Queue, Watch, default_workers
 from train.glue.read import TaskData, read_task, read_test, source_of
-from train.glue.start import SOURCE, missing_cells, model_folder, save_model, started_from, with_source
-from train.glue.table import Table
-from train.glue.tasks import TASKS, Task
+from train.glue.start import missing_cells, model_folder, started_from, with_source
+from train.glue.table import Table, table_of
+from train.glue.tasks import Task
+
+AGAIN = "symbert slurm glue, with the same arguments, opens it and prints what trains the cells"
 
 
 @dataclass(frozen=True)
@@ -62,7 +69,10 @@ class Request:
     device: str | None = None
     """None is CUDA where there is a GPU, else the CPU."""
     workers: int | None = None
-    """Processes, each with one cell; None is one per core on a CPU, as far as memory goes, and one on a GPU."""
+    """Cells at a time; None is one per core on a CPU, as far as memory goes, and one on a GPU; of a cluster, all."""
+    engine: Engine = LOCAL
+    slice: str | None = None
+    """`K/N` trains slice K of N alone, `finish` writes the table of what slices have trained; see durable.slices."""
 
 
 TableKind = TypeVar("TableKind")
@@ -96,58 +106,164 @@ def run_grid(
     others go on. Raises TrainError for bad input, and where the folder holds cells of another protocol or other
     data.
     """
-    request = replace(request, tasks=with_source(request.tasks, request.protocol))
-    device = find_device(request.device)
-    subjects = distinct(
-        subject for path in request.checkpoints for subject in find_subjects(path, request.which, notice)
-    )
-    refuse_foreign_folder(request.out)
-    data = {task.name: read_task(task, request.data_dir) for task in request.tasks}
-    tests = {task.name: read_test(task, request.data_dir) for task in request.tasks} if request.predictions else {}
-    for subject in subjects:
-        load_tokenizer(subject)
-    with folder_lock(request.out):
-        sweep_partials(request.out)
-        sources = {task.name: source_of(task, request.data_dir) for task in request.tasks}
-        open_folder(request.out, subjects, data, request.protocol, sources=sources)
-        for task in data.values():
-            write_labels(request.out, task)
-        cells = [Cell(subject, task, seed) for task in request.tasks for subject in subjects for seed in request.seeds]
-        unfinished = [cell for cell in cells if not _is_done(cell, request, data[cell.task.name])]
-        missing = missing_cells(cells, unfinished, request.out, request.protocol)
-        table = _write_table(request)
-        setting = request.protocol, str(device)
-        jobs = _jobs(request, data, tests, missing)
-        queue: Queue[Cell, Finetuned] = Queue(jobs, start, setting, Watch(progress, stop), lost=_no_start)
-        largest = max((cell.subject.size for cell in missing), default=0)
-        for cell, result in queue.results(request.workers or default_workers(device, largest)):
-            write_cell(cell, request.out, data[cell.task.name], request.protocol.of_task(cell.task), result)
-            table = _write_table(request)
+    grid = _Grid(request, notice)
+    if request.slice == FINISH:
+        return grid.gathered()
+    slice_ = None if request.slice is None else parse_slice(request.slice)
+    with folder_lock(request.out, shared=slice_ is not None):
+        grid.open(slice_)
+        cells = grid.cells if slice_ is None else grid.of_slice(slice_)
+        missing = grid.missing(cells)
+        table = grid.table(write=slice_ is None)
+        place = Place(grid.board, request.engine, gpus=int(request.engine is not LOCAL and grid.device.type == "cuda"))
+        setting = request.protocol, str(grid.device)
+        queue: Queue[Cell, Finetuned] = Queue(
+            grid.jobs(missing), start, setting, Watch(progress, stop), place, lost=_no_start
+        )
+        for cell, result in queue.results(grid.workers(missing)):
+            write_cell(cell, request.out, grid.data[cell.task.name], request.protocol.of_task(cell.task), result)
+            table = grid.table(write=slice_ is None)
+        if slice_ is None and not queue.left and not queue.failed:
+            grid.board.end()
     return Outcome(queue.trained, len(cells) - len(missing), queue.left, queue.failed, table)
+
+
+def open_slices(request: Request, count: int | None, notice: Callable[[str], None] = print) -> tuple[list[int], int]:
+    """Write down what slices are to train; returns those with something left to do, and how many there are.
+
+    `count` None is one a cell, at most MOST_SLICES. Raises as run_grid does.
+    """
+    grid = _Grid(request, notice)
+    with folder_lock(request.out):
+        grid.open(None, "slurm")
+        count = count or min(len(grid.groups()), MOST_SLICES)
+        left = [number for number in range(count) if grid.missing(grid.of_slice(Slice(number, count)))]
+        if not left:
+            grid.table(write=True)
+            grid.board.end()
+    return left, count
+
+
+class _Grid:
+    """The cells of a request, and the folder that they are kept in."""
+
+    def __init__(self, request: Request, notice: Callable[[str], None]) -> None:
+        request = replace(request, tasks=with_source(request.tasks, request.protocol))
+        self.request, self.out, self.board = request, request.out, Board(request.out)
+        self.device = _device(request)
+        self.subjects = distinct(
+            subject for path in request.checkpoints for subject in find_subjects(path, request.which, notice)
+        )
+        refuse_foreign_folder(request.out)
+        data_dir, names = request.data_dir, request.tasks
+        self.data = {task.name: read_task(task, data_dir) for task in names}
+        self.tests = {task.name: read_test(task, data_dir) for task in names} if request.predictions else {}
+        # Optimizer steps times characters, which stand for tokens.
+        self._costs = {
+            name: steps_of(len(task.train), request.protocol.of_task(task.task)) * _mean_characters(task)
+            for name, task in self.data.items()
+        }
+        for subject in self.subjects:
+            load_tokenizer(subject)
+        self.cells = [
+            Cell(subject, task, seed) for task in request.tasks for subject in self.subjects for seed in request.seeds
+        ]
+
+    def open(self, slice_: Slice | None, engine: str | None = None) -> None:
+        """Write down what the folder is for, and list the cells; for a slice that must have been done."""
+        if slice_ is not None and not (self.out / GRID).is_file():
+            raise with_hint(TrainError(f"{self.out} was not opened for slices"), AGAIN)
+        if slice_ is None:
+            sweep_partials(self.out)
+        sources = {task.name: source_of(task, self.request.data_dir) for task in self.request.tasks}
+        open_folder(self.out, self.subjects, self.data, self.request.protocol, sources=sources)
+        for task in self.data.values():
+            write_labels(self.out, task)
+        if slice_ is not None:
+            self.board.join(slice_.name)
+            return
+        entries = {
+            board_key(cell): Entry(cell.name, self._cost(cell), str(cell.path(self.out).relative_to(self.out)))
+            for cell in self.cells
+        }
+        self.board.begin("glue", engine or self.request.engine.name, "cells", entries)
+
+    def groups(self) -> list[list[Cell]]:
+        """The cells, those together of which one starts from another, the longest groups first."""
+        groups: dict[Cell, list[Cell]] = {}
+        for cell in self.cells:
+            groups.setdefault(started_from(cell, self.request.protocol) or cell, []).append(cell)
+        return sorted(groups.values(), key=lambda group: -sum(map(self._cost, group)))
+
+    def of_slice(self, slice_: Slice) -> list[Cell]:
+        return [cell for group in slice_.of(self.groups()) for cell in group]
+
+    def missing(self, cells: Sequence[Cell]) -> list[Cell]:
+        """Those that are to be trained."""
+        unfinished = [cell for cell in cells if not _is_done(cell, self.request, self.data[cell.task.name])]
+        return missing_cells(cells, unfinished, self.out, self.request.protocol)
+
+    def jobs(self, cells: Sequence[Cell]) -> Iterator[Job[Cell]]:
+        for cell in cells:
+            task = self.data[cell.task.name]
+            source = started_from(cell, self.request.protocol)
+            yield Job(
+                cell=cell,
+                name=cell.name,
+                key=board_key(cell),
+                steps=steps_of(len(task.train), self.request.protocol.of_task(cell.task)),
+                cost=self._cost(cell),
+                order=functools.partial(
+                    order_of, self.out, self.request.protocol, cell, task, self.tests.get(cell.task.name)
+                ),
+                after=None if source is None else model_folder(self.out, source),
+            )
+
+    def workers(self, cells: Sequence[Cell]) -> int | None:
+        """Cells at a time; None leaves it to the engine."""
+        if self.request.workers is not None or self.request.engine is not LOCAL:
+            return self.request.workers
+        return default_workers(self.device, max((cell.subject.size for cell in cells), default=0))
+
+    def table(self, *, write: bool) -> Table:
+        """The table of all finished cells of the folder."""
+        cells, grid = read_cells(self.out), read_grid(self.out)
+        theirs = read_published() if self.request.published else None
+        if write:
+            return write_table(self.out, cells, grid, self.request.average, theirs)
+        return replace(table_of(cells, grid, self.request.average), published=theirs)
+
+    def gathered(self) -> Outcome[Table]:
+        """What slices have made of the cells."""
+        with folder_lock(self.out):
+            sweep_partials(self.out)
+            missing, failures = self.missing(self.cells), self.board.failures()
+            failed = {cell.name: failures[board_key(cell)].reason for cell in missing if board_key(cell) in failures}
+            table = self.table(write=True)
+            if not missing:
+                self.board.end()
+        return Outcome(0, len(self.cells) - len(missing), len(missing) - len(failed), failed, table)
+
+    def _cost(self, cell: Cell) -> float:
+        return self._costs[cell.task.name]
+
+
+def board_key(cell: Cell) -> str:
+    """A cell's name on the board of its folder."""
+    return f"{cell.subject.short}-{cell.task.name}-{cell.seed}"
+
+
+def _device(request: Request) -> torch.device:
+    if request.engine is LOCAL:
+        return find_device(request.device)
+    name = request.device or ("cuda" if request.engine.gpus() else "cpu")
+    if name == "cuda" and not request.engine.gpus():
+        raise with_hint(TrainError("--device cuda: the cluster has no GPU"), "--device cpu")
+    return torch.device(name)
 
 
 def _no_start(folder: Path) -> str:
     return f"the cell that it starts from, {folder.name}, has left no model"
-
-
-def _write_table(request: Request) -> Table:
-    theirs = read_published() if request.published else None
-    return write_table(request.out, read_cells(request.out), read_grid(request.out), request.average, theirs)
-
-
-@dataclass(frozen=True)
-class _Order:
-    """A cell as it is sent to a worker."""
-
-    place: int
-    subject: Subject
-    task: str
-    seed: int
-    encoded: Path
-    extra: Mapping[str, Path]
-    """Arrow files by the name that their predictions get."""
-    keep: Path | None
-    """Folder for the fine-tuned model, where others start from it."""
 
 
 def _is_done(cell: Cell, request: Request, data: TaskData) -> bool:
@@ -155,63 +271,6 @@ def _is_done(cell: Cell, request: Request, data: TaskData) -> bool:
         cell.prediction_path(request.out, name).is_file() for name in cell.task.test
     )
     return is_finished(cell, request.out, data, request.protocol.of_task(cell.task)) and predicted
-
-
-def _jobs(
-    request: Request, data: Mapping[str, TaskData], tests: Mapping[str, TaskData], cells: Sequence[Cell]
-) -> Iterator[Job[Cell]]:
-    for cell in cells:
-        task = data[cell.task.name]
-        steps = steps_of(len(task.train), request.protocol.of_task(cell.task))
-        source = started_from(cell, request.protocol)
-        yield Job(
-            cell=cell,
-            name=cell.name,
-            steps=steps,
-            cost=steps * _mean_characters(task),  # characters stand for tokens
-            order=functools.partial(_order, request, cell, task, tests.get(cell.task.name)),
-            after=None if source is None else model_folder(request.out, source),
-        )
-
-
-def _order(request: Request, cell: Cell, data: TaskData, test: TaskData | None, place: int) -> _Order:
-    """Tokenizes what is not tokenized yet."""
-    protocol, folder = request.protocol.of_task(cell.task), request.out / "encoded"
-    length = usable_length(load_config(cell.subject), protocol.max_length)
-    extra: dict[str, Path] = {}
-    encoded = save_encoded(folder, data, cell.subject, length)
-    if protocol.noise != "none":
-        damaged = noisy(data, protocol.noise, protocol.noise_rate, cell.seed)
-        place_of = save_encoded(folder, damaged, cell.subject, length)
-        extra |= {f"{NOISY}{name}": place_of / f"{name}.arrow" for name in damaged.splits}
-    if test is not None:
-        place_of = save_encoded(folder, test, cell.subject, length)
-        extra |= {f"{TEST}{name}": place_of / f"{name}.arrow" for name in cell.task.test}
-    source = started_from(cell, protocol)
-    keep = protocol.mnli_start and cell.task is SOURCE
-    return _Order(
-        place=place,
-        subject=cell.subject if source is None else replace(cell.subject, folder=model_folder(request.out, source)),
-        task=cell.task.name,
-        seed=cell.seed,
-        encoded=encoded,
-        extra=extra,
-        keep=model_folder(request.out, cell) if keep else None,
-    )
-
-
-def start(setting: tuple[Protocol, str]) -> Work[_Order, Finetuned]:
-    """What a worker does with every cell it is sent: fine-tune, and tell after each step."""
-    protocol, device = setting
-
-    def work(order: _Order, tell: Tell) -> Finetuned:
-        task = load_encoded(order.encoded, TASKS[order.task])
-        settings = protocol.of_task(task.task)
-        extra = {name: read_encoded(path) for name, path in order.extra.items()}
-        keep = None if order.keep is None else functools.partial(save_model, order.keep)
-        return finetune(order.subject, task, settings, order.seed, torch.device(device), tell, extra, keep)
-
-    return work
 
 
 def _mean_characters(task: TaskData) -> float:

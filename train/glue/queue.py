@@ -1,7 +1,6 @@
 """Cells on their way through the workers: the longest first, and none before what it starts from."""
 
 import contextlib
-import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,9 +9,12 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 
+from durable import tasks
+from durable.board import Board, Facts
+from durable.engines import LOCAL, Engine, available_cores
 from durable.progress import ProgressCallback
 from durable.signals import StopRequest
-from durable.workers import Outcome, Supervisor, Tell, Work
+from durable.tasks import Needs, Outcome, Posting, Work
 from train.glue.finetune import StoppedError
 
 # Weights, gradients and two moments, then what activations and libraries take.
@@ -26,6 +28,10 @@ class Order(Protocol):
     def place(self) -> int:
         """Number of the job in the queue."""
 
+    @property
+    def paths(self) -> Sequence[Path]:
+        """What it reads."""
+
 
 Cell = TypeVar("Cell")
 Result = TypeVar("Result")
@@ -37,6 +43,8 @@ class Job(Generic[Cell]):
 
     cell: Cell
     name: str
+    key: str
+    """Its name on the board."""
     steps: int
     cost: float
     """In any unit that is the same for all jobs of a queue."""
@@ -58,6 +66,16 @@ class Watch:
         return self.stop is not None and self.stop.requested
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where the jobs run, and on which board they are listed."""
+
+    board: Board
+    engine: Engine = LOCAL
+    gpus: int = 0
+    """GPUs for each."""
+
+
 class Queue(Generic[Cell, Result]):
     """Jobs, and what became of them. `start(setting)` is called in every worker; its result takes order after order."""
 
@@ -67,12 +85,14 @@ class Queue(Generic[Cell, Result]):
         start: Callable[[Any], Work[Any, Result]],
         setting: Any,
         watch: Watch,
+        place: Place,
         lost: Callable[[Path], str] = str,
     ) -> None:
         """`lost` tells why a folder that a job waits for is not there."""
         # The longest first, so that no long one is left to the end alone.
         self._jobs = sorted(jobs, key=lambda job: (job.after is not None, -job.cost))
-        self._start, self._setting, self._watch, self._lost = start, setting, watch, lost
+        self._start, self._setting, self._watch, self._place, self._lost = start, setting, watch, place, lost
+        self._posting: Posting[Order] = Posting(place.board, lambda order: self._jobs[order.place].key)
         self._total = sum(job.steps for job in self._jobs)
         self._done = [0] * len(self._jobs)
         self.trained = 0
@@ -83,12 +103,15 @@ class Queue(Generic[Cell, Result]):
         """Jobs that were not reached."""
         return len(self._jobs) - self.trained - len(self.failed)
 
-    def results(self, workers: int) -> Iterator[tuple[Cell, Result]]:
-        """Every cell with its result, as they end; failures are noted in `failed`."""
+    def results(self, workers: int | None) -> Iterator[tuple[Cell, Result]]:
+        """Every cell with its result, as they end; failures are noted in `failed`.
+
+        One at a time runs in this process. None is as many at a time as the engine has room for.
+        """
         waits = [job.after is not None for job in self._jobs]
         for places in ([i for i, wait in enumerate(waits) if not wait], [i for i, wait in enumerate(waits) if wait]):
-            count = min(workers, len(places))
-            for outcome in self._in_this_process(places) if count < 2 else self._in_workers(places, count):
+            here = self._place.engine is LOCAL and min(workers or available_cores(), len(places)) < 2
+            for outcome in self._in_this_process(places) if here else self._in_workers(places, workers):
                 job = self._jobs[outcome.argument.place]
                 self._done[outcome.argument.place] = job.steps
                 if outcome.result is not None:
@@ -109,40 +132,56 @@ class Queue(Generic[Cell, Result]):
                 continue
             yield job.order(place)
 
-    def _in_workers(self, places: Sequence[int], count: int) -> Iterator[Outcome[Order, Result]]:
-        supervisor: Supervisor[Order, Result] = Supervisor(
-            self._start, self._setting, count, on_report=self._report, stop=self._watch.stop
-        )
-        yield from supervisor.run(self._orders(places))
+    def _in_workers(self, places: Sequence[int], count: int | None) -> Iterator[Outcome[Order, Result]]:
+        if not places:
+            return
+        place, watch = self._place, tasks.Watch(self._hear, self._watch.stop, self._posting)
+        needs = Needs((place.board.out,), _paths_of, place.gpus)
+        count = None if count is None else min(count, len(places))
+        executor = place.engine.executor(self._start, self._setting, count, watch, needs)
+        yield from executor.run(self._orders(places))
 
     def _in_this_process(self, places: Sequence[int]) -> Iterator[Outcome[Order, Result]]:
         work = self._start(self._setting) if places else None
         for order in self._orders(places):
             assert work is not None
-            tell: Tell = functools.partial(self._on_step, order)
-            try:
-                yield Outcome(order, result=work(order, tell))
-            except StoppedError:
+            outcome = self._attempt(work, order)
+            if outcome is None:
                 return
+            self._posting.settle(outcome)
+            yield outcome
+
+    def _attempt(self, work: Work[Order, Result], order: Order) -> Outcome[Order, Result] | None:
+        """What becomes of one job in this process; None if it was stopped."""
+        with self._place.board.running(self._jobs[order.place].key) as note:
+
+            def tell(facts: Facts) -> None:
+                if self._watch.stopped:
+                    raise StoppedError
+                note(facts)
+                self._hear(order, facts)
+
+            try:
+                return Outcome(order, result=work(order, tell))
+            except StoppedError:
+                return None
             except (ValueError, RuntimeError, OSError) as error:  # RuntimeError: out of a GPU's memory, say
-                yield Outcome(order, error=error)
+                return Outcome(order, error=error)
 
-    def _on_step(self, order: Order, step: int) -> None:
-        if self._watch.stopped:
-            raise StoppedError
-        self._report(order, step)
-
-    def _report(self, order: Order, step: int) -> None:
-        self._done[order.place] = step
+    def _hear(self, order: Order, facts: Facts) -> None:
+        self._done[order.place] = facts["done"]
         self._watch.progress(sum(self._done), self._total, {"cell": self._jobs[order.place].name})
+
+
+def _paths_of(order: Order) -> Sequence[Path]:
+    return order.paths
 
 
 def default_workers(device: torch.device, largest: int) -> int:
     """One process on a GPU; on a CPU one a core, as far as memory goes for models of `largest` bytes."""
     if device.type != "cpu":
         return 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, _available_memory() // (COPIES_OF_WEIGHTS * largest + BYTES_BESIDE)))
+    return max(1, min(available_cores(), _available_memory() // (COPIES_OF_WEIGHTS * largest + BYTES_BESIDE)))
 
 
 def _available_memory() -> int:

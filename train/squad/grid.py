@@ -12,12 +12,14 @@ from pathlib import Path
 
 import torch
 
+from durable.board import Board, Entry
+from durable.engines import LOCAL
 from durable.errors import with_hint
 from durable.files import sweep_partials, write_json
 from durable.locks import folder_lock
 from durable.progress import ProgressCallback, silent
 from durable.signals import StopRequest
-from durable.workers import Tell, Work
+from durable.tasks import Tell, Work
 from train.device import find_device
 from train.errors import TrainError
 from train.glue.cells import (
@@ -32,8 +34,8 @@ from train.glue.cells import (
 )
 from train.glue.checkpoint import Subject, distinct, find_subjects, load_tokenizer
 from train.glue.finetune import steps_of
-from train.glue.grid import Outcome
-from train.glue.queue import Job, Queue, Watch, default_workers
+from train.glue.grid import Outcome, board_key
+from train.glue.queue import Job, Place, Queue, Watch, default_workers
 from train.squad.finetune import Answered, finetune_squad
 from train.squad.protocol import ASSUMPTIONS, SquadProtocol
 from train.squad.read import SQUAD, SquadData
@@ -82,14 +84,22 @@ def run_squad(
         cells = [Cell(subject, SQUAD, seed) for subject in subjects for seed in request.seeds]
         missing = [cell for cell in cells if not is_finished(cell, out, data, protocol)]
         table = write_squad_table(out, read_cells(out), read_grid(out))
+        board = Board(out)
+        board.begin("squad", LOCAL.name, "cells", {board_key(cell): _entry(cell, out) for cell in cells})
         queue: Queue[Cell, Answered] = Queue(
-            _jobs(missing, data, protocol), start, (data, protocol, str(device)), Watch(progress, stop)
+            _jobs(missing, data, protocol), start, (data, protocol, str(device)), Watch(progress, stop), Place(board)
         )
         largest = max((cell.subject.size for cell in missing), default=0)
         for cell, result in queue.results(request.workers or default_workers(device, largest)):
             _write_cell(cell, out, data, protocol, result)
             table = write_squad_table(out, read_cells(out), read_grid(out))
+        if not queue.left and not queue.failed:
+            board.end()
     return Outcome(queue.trained, len(cells) - len(missing), queue.left, queue.failed, table)
+
+
+def _entry(cell: Cell, out: Path) -> Entry:
+    return Entry(cell.name, 1, str(cell.path(out).relative_to(out)))
 
 
 def _refuse_glue(out: Path) -> None:
@@ -114,6 +124,10 @@ class _Order:
     subject: Subject
     seed: int
 
+    @property
+    def paths(self) -> list[Path]:
+        return [self.subject.folder]
+
 
 def _jobs(cells: Sequence[Cell], data: SquadData, protocol: SquadProtocol) -> Iterator[Job[Cell]]:
     steps = steps_of(len(data.train), protocol)
@@ -122,7 +136,7 @@ def _jobs(cells: Sequence[Cell], data: SquadData, protocol: SquadProtocol) -> It
         def order(place: int, cell: Cell = cell) -> _Order:
             return _Order(place, cell.subject, cell.seed)
 
-        yield Job(cell, cell.name, steps, float(steps), order)
+        yield Job(cell, cell.name, board_key(cell), steps, float(steps), order)
 
 
 def start(setting: tuple[SquadData, SquadProtocol, str]) -> Work[_Order, Answered]:
@@ -137,10 +151,11 @@ def start(setting: tuple[SquadData, SquadProtocol, str]) -> Work[_Order, Answere
         train, validation = windows(order.subject)
         settings, validated = (protocol, data.version), (data.validation, validation)
         # Windows are counted where they are cut; the queue counts questions, of which there are a few less.
-        share = steps_of(len(data.train), protocol) / steps_of(len(train.windows), protocol)
+        total = steps_of(len(data.train), protocol)
+        share = total / steps_of(len(train.windows), protocol)
 
         def on_step(step: int) -> None:
-            tell(int(step * share))
+            tell({"done": int(step * share), "total": total})
 
         return finetune_squad(order.subject, train, validated, settings, order.seed, torch.device(device), on_step)
 

@@ -1,0 +1,159 @@
+"""The sbatch texts: what they say, and that they do it."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.main import run
+from durable.slurm import Division, Resources, ranges, sbatch_text
+from tests.oscar_prep.conftest import oscar, tokenizer_folder, write_shard  # noqa: F401 - fixtures
+from tests.oscar_prep.test_corpus_engines import corpus
+from tests.slurm import Slurm
+from tests.train.glue.conftest import CheckpointFactory, checkpoint, glue  # noqa: F401 - fixtures
+
+Arguments = Callable[..., list[str]]
+
+
+@pytest.fixture
+def inputs(
+    tmp_path: Path,
+    oscar: Callable[..., dict[str, Any]],  # noqa: F811
+    write_shard: Callable[[Path, list[Any]], Path],  # noqa: F811
+) -> Path:
+    for part in range(5):
+        records = [oscar("the quick brown fox " * (number % 50), 1000 * part + number) for number in range(100)]
+        write_shard(tmp_path / f"in/part_{part}.jsonl.zst", records)
+    return tmp_path / "in"
+
+
+@pytest.fixture
+def arguments(inputs: Path, tokenizer_folder: Path) -> Arguments:  # noqa: F811
+    def make(out: Path) -> list[str]:
+        return [
+            "prepare", str(inputs), "--out", str(out), "--tokenizer", str(tokenizer_folder), "--sequence-length", "16",
+            "--validation-samples", "4", "--validation-share", "0.2", "--quiet", "--no-report",
+        ]  # fmt: skip
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("numbers", "text"), [([0], "0"), ([0, 1, 2], "0-2"), ([0, 2, 3, 4, 9], "0,2-4,9"), ([7, 8], "7-8")]
+)
+def test_numbers_are_written_as_slurm_writes_them(numbers: list[int], text: str) -> None:
+    assert ranges(numbers) == text
+
+
+def test_the_text_is_a_script_that_bash_accepts_and_holds_what_was_asked_for() -> None:
+    division = Division("prepare", ["in put", "--out", "o"], 9, [1, 2, 5], "/work")
+    text = sbatch_text(division, Resources(2, 0, "3G", "1:00:00", 4, ("--partition=long",)))
+    assert subprocess.run(["bash", "-n"], input=text, text=True, check=True)
+    for line in (
+        "#SBATCH --array=1-2,5%4", "#SBATCH --cpus-per-task=2", "#SBATCH --mem=3G", "#SBATCH --time=1:00:00",
+        "#SBATCH --partition=long", "#SBATCH --chdir=/work", "#SBATCH --requeue", "#SBATCH --signal=USR1@120",
+    ):  # fmt: skip
+        assert f"{line}\n" in text
+    assert "srun symbert prepare 'in put' --out o \\\n" in text
+    assert '--dependency="afterany:${slices%%;*}"' in text
+
+
+def test_gpus_are_asked_for_and_used_one_a_cell() -> None:
+    text = sbatch_text(Division("glue", ["runs/a"], 3, [0], "/work"), Resources(8, 2))
+    assert "#SBATCH --gpus-per-task=2\n" in text
+    assert '--workers "2"' in text
+
+
+@pytest.mark.slow
+def test_the_submitted_slices_make_the_same_corpus_though_a_task_is_preempted_twice(
+    tmp_path: Path, arguments: Arguments, inputs: Path,
+    oscar: Callable[..., dict[str, Any]], write_shard: Callable[[Path, list[Any]], Path],  # noqa: F811
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    records = [oscar("the quick brown fox " * 200, number) for number in range(4000)]
+    write_shard(inputs / "part_9.jsonl.zst", records)  # long enough to be caught at it
+    assert run(arguments(tmp_path / "local")) == 0
+    capsys.readouterr()
+    out, slurm = tmp_path / "out", Slurm(tmp_path / "slurm")
+    assert run(["slurm", *arguments(out), "--slices", "3"]) == 0
+    running = f"{out}/.status/running/*.json"
+    result = slurm.submit(capsys.readouterr().out, SHIM_PREEMPT=running)
+    assert result.returncode == 0, result.stderr
+    codes = slurm.codes()
+    assert [code for _, task, code in codes if task == "0"] == [75, 75, 0]
+    assert [(task, code) for _, task, code in codes if task != "0"] == [("1", 0), ("2", 0), ("None", 0)]
+    assert corpus(out) == corpus(tmp_path / "local")
+    assert run(["slurm", *arguments(out)]) == 0
+    assert capsys.readouterr() == ("", f"{out} is finished: there is nothing to submit\n")
+
+
+def test_again_prints_only_what_is_missing(
+    tmp_path: Path, arguments: Arguments, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert run(["slurm", *arguments(out), "--slices", "3"]) == 0
+    assert "#SBATCH --array=0-2\n" in capsys.readouterr().out
+    assert run([*arguments(out), "--slice", "1/3", "--workers", "1"]) == 0
+    assert run(["slurm", *arguments(out), "--slices", "3", "--script", str(tmp_path / "again.sh")]) == 0
+    assert "#SBATCH --array=0,2\n" in (tmp_path / "again.sh").read_text()
+    assert "2 of 3 slices have something left to do" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("more", [["--slice", "0/2"], ["--engine", "ray"], ["--workers", "3"]])
+def test_what_divides_the_work_otherwise_is_refused(
+    tmp_path: Path, arguments: Arguments, more: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["slurm", *arguments(tmp_path / "out"), *more]) == 2
+    assert more[0] in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_wrong_argument_of_the_command_itself_is_refused_before_anything_is_submitted(
+    tmp_path: Path, arguments: Arguments, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["slurm", *arguments(tmp_path / "out"), "--no-such-option"]) == 2
+    assert "--no-such-option" in capsys.readouterr().err
+    assert run(["slurm", "prepare", str(tmp_path / "gone"), "--out", str(tmp_path / "out")]) == 1
+
+
+def glue_arguments(model: Path, data: Path, out: Path) -> list[str]:
+    return [
+        "glue", str(model), "--data-dir", str(data), "--out", str(out), "--tasks", "cola,rte", "--seeds", "2",
+        "--set", "epochs=1", "--device", "cpu", "--quiet",
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_the_submitted_slices_train_the_same_cells_though_a_task_is_preempted_twice(
+    glue: Path,  # noqa: F811
+    checkpoint: CheckpointFactory,  # noqa: F811
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    model, out, slurm = checkpoint(), tmp_path / "out", Slurm(tmp_path / "slurm")
+    assert run([*glue_arguments(model, glue, tmp_path / "local"), "--workers", "1"]) == 0
+    capsys.readouterr()
+    assert run(["slurm", *glue_arguments(model, glue, out)]) == 0
+    text = capsys.readouterr().out
+    assert "#SBATCH --array=0-3\n" in text
+    result = slurm.submit(text, SHIM_PREEMPT=f"{out}/.status/running/*.json")
+    assert result.returncode == 0, result.stderr
+    assert [code for _, task, code in slurm.codes() if task == "0"] == [75, 75, 0]
+    assert scores(out) == scores(tmp_path / "local")
+    assert (out / "table.md").read_text() == (tmp_path / "local" / "table.md").read_text()
+    assert run(["slurm", *glue_arguments(model, glue, out)]) == 0
+    assert "nothing to submit" in capsys.readouterr().err
+
+
+def scores(out: Path) -> dict[str, object]:
+    """Everything of every cell but how long it took."""
+    import json
+
+    found = {}
+    for path in sorted(out.glob("cells/*/*.json")):
+        cell = json.loads(path.read_text())
+        del cell["timing"]
+        found[path.name] = cell
+    return found
