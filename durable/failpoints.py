@@ -23,8 +23,8 @@ def failpoint(name: str) -> None:
     wanted, count, action = _parse(setting)
     if wanted != name:
         return
-    _passages[name] += 1
-    if _passages[name] != count:
+    _passages[setting] += 1
+    if _passages[setting] != count:
         return
     if action == "kill":
         os.kill(os.getpid(), signal.SIGKILL)

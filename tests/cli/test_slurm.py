@@ -1,5 +1,6 @@
 """The sbatch texts: what they say, and that they do it."""
 
+import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -120,7 +121,7 @@ def test_a_wrong_argument_of_the_command_itself_is_refused_before_anything_is_su
 
 def glue_arguments(model: Path, data: Path, out: Path) -> list[str]:
     return [
-        "glue", str(model), "--data-dir", str(data), "--out", str(out), "--tasks", "cola,rte", "--seeds", "2",
+        "glue", str(model), "--data-dir", str(data), "--out", str(out), "--tasks", "rte", "--seeds", "2",
         "--set", "epochs=1", "--device", "cpu", "--quiet",
     ]  # fmt: skip
 
@@ -137,7 +138,7 @@ def test_the_submitted_slices_train_the_same_cells_though_a_task_is_preempted_tw
     capsys.readouterr()
     assert run(["slurm", *glue_arguments(model, glue, out)]) == 0
     text = capsys.readouterr().out
-    assert "#SBATCH --array=0-3\n" in text
+    assert "#SBATCH --array=0-1\n" in text
     result = slurm.submit(text, SHIM_PREEMPT=f"{out}/.status/running/*.json")
     assert result.returncode == 0, result.stderr
     assert [code for _, task, code in slurm.codes() if task == "0"] == [75, 75, 0]
@@ -149,8 +150,6 @@ def test_the_submitted_slices_train_the_same_cells_though_a_task_is_preempted_tw
 
 def scores(out: Path) -> dict[str, object]:
     """Everything of every cell but how long it took."""
-    import json
-
     found = {}
     for path in sorted(out.glob("cells/*/*.json")):
         cell = json.loads(path.read_text())

@@ -213,9 +213,7 @@ class _Grid:
                 key=board_key(cell),
                 steps=steps_of(len(task.train), self.request.protocol.of_task(cell.task)),
                 cost=self._cost(cell),
-                order=functools.partial(
-                    order_of, self.out, self.request.protocol, cell, task, self.tests.get(cell.task.name)
-                ),
+                order=functools.partial(order_of, self.out, self.request.protocol, cell, task, test),
                 after=None if source is None else model_folder(self.out, source),
             )
 
