@@ -28,6 +28,7 @@ from cli import (
     reproduce,
     slurm,
     squad,
+    status,
     tokenizer,
     verify,
 )
@@ -82,6 +83,7 @@ app.command("glue")(glue.glue)
 app.command("glue-compare")(glue_compare.glue_compare)
 app.command("squad")(squad.squad)
 app.add_typer(slurm.app, name="slurm")
+app.command("status")(status.status)
 app.command("report")(report.report)
 app.command("params")(params.params)
 app.command("analyze")(analyze.analyze)

@@ -102,7 +102,7 @@ class Board:
             now = time.monotonic()
             if now - last >= SECONDS_BETWEEN_NOTES:
                 last = now
-                self._write(f"{RUNNING}/{key}.json", {**here, "facts": dict(facts)})
+                self._write(f"{RUNNING}/{key}.json", {**here, "heard": time.time(), "facts": dict(facts)})
 
         note({})
         last = -SECONDS_BETWEEN_NOTES
@@ -152,11 +152,16 @@ class Board:
         partial.replace(path)
 
     def _read(self, name: str) -> dict[str, Any] | None:
-        try:
-            content: dict[str, Any] = json.loads((self.folder / name).read_text("utf-8"))
-        except (FileNotFoundError, ValueError):  # gone since it was listed, or on a file system that tears reads
-            return None
-        return content
+        return read_note(self.folder / name)
+
+
+def read_note(path: Path) -> dict[str, Any] | None:
+    """A file of a board; None if it is gone, which it may be at any moment."""
+    try:
+        content: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    except (FileNotFoundError, ValueError):  # some shared file systems show a file that is being replaced as empty
+        return None
+    return content
 
 
 def _here() -> dict[str, Any]:
