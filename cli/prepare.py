@@ -165,7 +165,7 @@ def prepare(
         engine_of(engine, ray_address, workers) as where,
         progress("prepare", "B", quiet=quiet) as callback,
     ):
-        running = Running(workers, max_bad_share, callback, stop, where)
+        running = Running(workers, max_bad_share, callback, stop, where, str if quiet else say)
         if estimate is not None:
             return _estimate(plan, running, estimate, as_json)
         started = time.monotonic()

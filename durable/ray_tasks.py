@@ -148,16 +148,20 @@ class RayTasks(Generic[Argument, Result]):
             return outcome_of(flight.argument, answer, flight.deaths)
         errors = self.ray.exceptions
         if isinstance(answer, errors.WorkerCrashedError | errors.OutOfMemoryError):
-            flight.deaths += 1
+            flight.deaths, what = flight.deaths + 1, "its process was killed"
         elif isinstance(answer, errors.NodeDiedError | errors.ObjectLostError | errors.LocalRayletDiedError):
-            flight.machines_lost += 1
+            flight.machines_lost, what = flight.machines_lost + 1, "its machine was lost"
         else:
             raise with_hint(
                 DurableError(f"a machine of the Ray cluster cannot do the work: {_last_line(answer)}"),
                 "every machine needs the same Python and the same version of symbert",
             )
         left_out = flight.deaths >= self.attempts or flight.machines_lost >= MACHINES_LOST
-        return Outcome(flight.argument, deaths=flight.deaths + flight.machines_lost) if left_out else None
+        if left_out:
+            return Outcome(flight.argument, deaths=flight.deaths + flight.machines_lost)
+        if self.watch.on_loss is not None:
+            self.watch.on_loss(flight.argument, what)
+        return None
 
     def _look(self) -> None:
         """Pass on what running tasks have said on the board."""

@@ -78,6 +78,8 @@ class Watch(Generic[Argument]):
     on_report: Callable[[Argument, Facts], None] | None = None
     stop: StopRequest | None = None
     posting: Posting[Argument] | None = None
+    on_loss: Callable[[Argument, str], None] | None = None
+    """Hears of every task whose worker or machine was lost, and that is sent again."""
 
     @property
     def stopped(self) -> bool:

@@ -119,6 +119,8 @@ class Supervisor(Generic[Argument, Result]):
     def _mourn(self, task: _Task[Argument], again: list[_Task[Argument]]) -> Outcome[Argument, Result] | None:
         task.deaths += 1
         if task.deaths < self.attempts:
+            if self.watch.on_loss is not None:
+                self.watch.on_loss(task.argument, "its process was killed")
             again.append(task)
             return None
         return Outcome(task.argument, deaths=task.deaths)

@@ -8,7 +8,7 @@ divided: the units of each slice are made by a command of its own, and one more 
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,8 @@ class Running:
     progress: ProgressCallback = silent
     stop: StopRequest | None = None
     engine: Engine = LOCAL
+    notice: Callable[[str], None] = str
+    """Hears of units that are begun again since their worker was lost; by default nobody does."""
 
 
 @dataclass(frozen=True)
@@ -198,7 +200,7 @@ class Corpus:
     def run(self, tasks: Iterable[Task]) -> bool:
         """Run tasks; false if a stop request ended them early. Raises the first error when all the rest is done."""
         running, plan = self._running, self._plan
-        watch = Watch(self._hear, running.stop, Posting(self.board, _key))
+        watch = Watch(self._hear, running.stop, Posting(self.board, _key), self._lose)
         executor = running.engine.executor(start_worker, plan, running.workers, watch, _needs(plan))
         for outcome in executor.run(tasks):
             self._take(outcome)
@@ -221,6 +223,9 @@ class Corpus:
             self._errors.append(outcome.error)
         elif outcome.error is not None:
             raise outcome.error
+
+    def _lose(self, task: Task, what: str) -> None:
+        self._running.notice(f"{task.unit.file.name} is begun again: {what}")
 
     def _hear(self, task: Task, facts: Facts) -> None:
         self._bytes[task.unit.index] = facts["done"]

@@ -70,11 +70,13 @@ def listed(folder: Path, tasks: list[str]) -> Posting[str]:
 
 
 def test_every_task_has_one_outcome_and_a_worker_that_dies_costs_nobody_else(engine_: Engine, tmp_path: Path) -> None:
-    outcomes = run(engine_, tmp_path, TASKS)
+    lost = []
+    outcomes = run(engine_, tmp_path, TASKS, Watch(on_loss=lambda task, what: lost.append((task, what))))
     assert {name: outcome.result for name, outcome in outcomes.items()} == {
         "a": "a done", "b": "b done", "c": "c done", "die-once": "die-once done", "refuse": None,
     }  # fmt: skip
     assert outcomes["die-once"].deaths == 1
+    assert lost == [("die-once", "its process was killed")]
 
 
 def test_the_work_is_begun_once_in_a_worker_for_all_its_tasks(engine_: Engine, tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def run_grid(
         place = Place(grid.board, request.engine, gpus=int(request.engine is not LOCAL and grid.device.type == "cuda"))
         setting = request.protocol, str(grid.device)
         queue: Queue[Cell, Finetuned] = Queue(
-            grid.jobs(missing), start, setting, Watch(progress, stop), place, lost=_no_start
+            grid.jobs(missing), start, setting, Watch(progress, stop, notice), place, lost=_no_start
         )
         for cell, result in queue.results(grid.workers(missing)):
             write_cell(cell, request.out, grid.data[cell.task.name], request.protocol.of_task(cell.task), result)

@@ -60,6 +60,8 @@ class Watch:
 
     progress: ProgressCallback
     stop: StopRequest | None
+    notice: Callable[[str], None] = str
+    """Hears of jobs that are begun again since their worker was lost."""
 
     @property
     def stopped(self) -> bool:
@@ -135,7 +137,7 @@ class Queue(Generic[Cell, Result]):
     def _in_workers(self, places: Sequence[int], count: int | None) -> Iterator[Outcome[Order, Result]]:
         if not places:
             return
-        place, watch = self._place, tasks.Watch(self._hear, self._watch.stop, self._posting)
+        place, watch = self._place, tasks.Watch(self._hear, self._watch.stop, self._posting, self._lose)
         needs = Needs((place.board.out,), _paths_of, place.gpus)
         count = None if count is None else min(count, len(places))
         executor = place.engine.executor(self._start, self._setting, count, watch, needs)
@@ -167,6 +169,9 @@ class Queue(Generic[Cell, Result]):
                 return None
             except (ValueError, RuntimeError, OSError) as error:  # RuntimeError: out of a GPU's memory, say
                 return Outcome(order, error=error)
+
+    def _lose(self, order: Order, what: str) -> None:
+        self._watch.notice(f"{self._jobs[order.place].name} is begun again: {what}")
 
     def _hear(self, order: Order, facts: Facts) -> None:
         self._done[order.place] = facts["done"]
