@@ -157,6 +157,7 @@ def prepare(
 
     start_importing("oscar_prep.prepare")
     from durable.engines import engine as engine_of
+    from durable.progress import unheard
     from oscar_prep.prepare import Running
 
     plan = plan_of(context.params, quiet)
@@ -165,7 +166,7 @@ def prepare(
         engine_of(engine, ray_address, workers) as where,
         progress("prepare", "B", quiet=quiet) as callback,
     ):
-        running = Running(workers, max_bad_share, callback, stop, where, str if quiet else say)
+        running = Running(workers, max_bad_share, callback, stop, where, unheard if quiet else say)
         if estimate is not None:
             return _estimate(plan, running, estimate, as_json)
         started = time.monotonic()

@@ -16,3 +16,7 @@ class ProgressCallback(Protocol):
 
 def silent(done: float, total: float | None, facts: Mapping[str, float | str]) -> None:
     """A ProgressCallback that shows nothing."""
+
+
+def unheard(_notice: str) -> None:
+    """Hear of nothing."""

@@ -19,7 +19,7 @@ from durable.engines import LOCAL, Engine
 from durable.errors import DurableError, with_hint
 from durable.files import PARTIAL, file_sha256, sweep_partials, write_json
 from durable.locks import LOCK_NAME, folder_lock
-from durable.progress import ProgressCallback, silent
+from durable.progress import ProgressCallback, silent, unheard
 from durable.settings import difference
 from durable.signals import StopRequest
 from durable.tasks import Needs, Outcome, Posting, Tell, Watch, Work
@@ -48,7 +48,7 @@ class Running:
     progress: ProgressCallback = silent
     stop: StopRequest | None = None
     engine: Engine = LOCAL
-    notice: Callable[[str], None] = str
+    notice: Callable[[str], None] = unheard
     """Hears of units that are begun again since their worker was lost; by default nobody does."""
 
 

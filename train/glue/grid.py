@@ -206,6 +206,7 @@ class _Grid:
     def jobs(self, cells: Sequence[Cell]) -> Iterator[Job[Cell]]:
         for cell in cells:
             task = self.data[cell.task.name]
+            test = self.tests.get(cell.task.name)
             source = started_from(cell, self.request.protocol)
             yield Job(
                 cell=cell,

@@ -12,7 +12,7 @@ import torch
 from durable import tasks
 from durable.board import Board, Facts
 from durable.engines import LOCAL, Engine, available_cores
-from durable.progress import ProgressCallback
+from durable.progress import ProgressCallback, unheard
 from durable.signals import StopRequest
 from durable.tasks import Needs, Outcome, Posting, Work
 from train.glue.finetune import StoppedError
@@ -60,7 +60,7 @@ class Watch:
 
     progress: ProgressCallback
     stop: StopRequest | None
-    notice: Callable[[str], None] = str
+    notice: Callable[[str], None] = unheard
     """Hears of jobs that are begun again since their worker was lost."""
 
     @property
