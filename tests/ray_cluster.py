@@ -22,10 +22,14 @@ NAMESPACE = ["unshare", "--map-root-user", "--net", "sh", "-c", 'ip link set lo 
 
 def run_on_two_nodes(folder: Path, kill_when: str, command: list[str]) -> subprocess.CompletedProcess[str]:
     """Run a command line of symbert on two nodes; its exit code and output."""
-    if shutil.which("unshare") is None or subprocess.run([*NAMESPACE, "true"], capture_output=True).returncode:
-        pytest.skip("needs a network namespace of its own")
+    needs_namespace()
     arguments = [sys.executable, "-m", "tests.ray_cluster", str(folder), kill_when, *command]
     return subprocess.run([*NAMESPACE, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=600)
+
+
+def needs_namespace() -> None:
+    if shutil.which("unshare") is None or subprocess.run([*NAMESPACE, "true"], capture_output=True).returncode:
+        pytest.skip("needs a network namespace of its own")
 
 
 def main(folder: Path, kill_when: str, command: list[str]) -> int:
