@@ -72,7 +72,8 @@ def filesystem(scheme: str) -> Any:
     if scheme == "s3":
         settings = fsspec.config.conf.get("s3", {}).get("config_kwargs", {})
         limits = {"connect_timeout": CONNECT_SECONDS, "read_timeout": SILENT_SECONDS, "retries": {"max_attempts": 0}}
-        options = {"config_kwargs": {**limits, **settings}, "use_listings_cache": False}
+        # Of a large file s3fs holds ten parts of 50 MiB in memory while it copies it; two keep a connection busy.
+        options = {"config_kwargs": {**limits, **settings}, "use_listings_cache": False, "max_concurrency": 2}
     package, remedy = SCHEMES[scheme]
     try:
         files = fsspec.filesystem(scheme, **options)

@@ -20,6 +20,7 @@ from durable.errors import DurableError, with_hint
 from durable.files import PARTIAL, file_sha256, sweep_partials, write_json
 from durable.locks import LOCK_NAME, folder_lock
 from durable.progress import ProgressCallback, silent, unheard
+from durable.remote import RemotePath
 from durable.settings import difference
 from durable.signals import StopRequest
 from durable.tasks import Needs, Outcome, Posting, Tell, Watch, Work
@@ -262,8 +263,9 @@ def start_worker(plan: Plan) -> Work[Task, UnitRecord]:
     processor = UnitProcessor(plan.out, plan.configuration, encoder_of(plan.tokenizer), annotators)
 
     def work(task: Task, tell: Tell) -> UnitRecord:
-        record = task.record if task.record is not None and _still_stands(task) else None
+        record = task.record if task.record is not None and _still_stands(plan, task) else None
         if record is None:
+            _remember(plan, task.unit)
             record = processor.process(task.unit, task.budget, lambda read, ledger: tell(_facts(read, ledger)))
         if plan.target is not None:
             Upload(plan.out, plan.target).unit(task.unit, record)
@@ -272,11 +274,34 @@ def start_worker(plan: Plan) -> Work[Task, UnitRecord]:
     return work
 
 
-def _still_stands(task: Task) -> bool:
+def _remember(plan: Plan, unit: Unit) -> None:
+    """Write down what a store says of an input file before it is read, so that a later run need not read it again."""
+    path = unit.file.path
+    if isinstance(path, RemotePath):
+        (plan.out / unit.names["record"]).unlink(missing_ok=True)  # of what the store said something else about
+        write_json(plan.out / unit.names["source"], _source(path), name="source")
+
+
+def _source(path: RemotePath) -> dict[str, Any]:
+    size, version = path.state()
+    return {"url": path.url, "bytes": size, "version": version}
+
+
+def _is_known(plan: Plan, unit: Unit) -> bool:
+    """Whether a store says of an input file what it said when the unit was made."""
+    path, written = unit.file.path, plan.out / unit.names["source"]
+    if not isinstance(path, RemotePath) or not written.is_file():
+        return False
+    source = _source(path)
+    return source["version"] is not None and read_json(written) == source
+
+
+def _still_stands(plan: Plan, task: Task) -> bool:
     """Whether the unit need not be made again. Raises PrepareError if its input is another file than it was."""
     assert task.record is not None
     path = task.unit.file.path
-    now, then = file_sha256(path), task.record.input["sha256"]
+    then = task.record.input["sha256"]
+    now = then if _is_known(plan, task.unit) else file_sha256(path)
     if now != then:
         raise with_hint(
             PrepareError(f"{path} has changed since this corpus was begun: sha256 {then[:12]}… → {now[:12]}…"),

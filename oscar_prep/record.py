@@ -35,6 +35,7 @@ class Unit:
             "documents": f"documents/{self.stem}.parquet",
             "quarantine": f"quarantine/{self.stem}.jsonl",
             "record": f"units/{self.stem}.json",
+            "source": f"units/{self.stem}.source",
         }
 
 

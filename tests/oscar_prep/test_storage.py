@@ -94,6 +94,15 @@ def test_a_shard_behind_a_url_that_is_not_what_its_checksum_says_is_refused(
         processor.process(plan.units()[0], Budget(), lambda *_: None)
 
 
+def test_a_tokenizer_is_trained_from_behind_a_url(tmp_path: Path, inputs: Path, memory: RemotePath) -> None:
+    from cli.main import run
+
+    arguments = ["--vocabulary-size", "80", "--quiet"]
+    for name, place in (("here", str(inputs)), ("there", str(memory))):
+        assert run(["tokenizer", "train", place, "--out", str(tmp_path / name), *arguments]) == 0
+    assert (tmp_path / "here/tokenizer.json").read_bytes() == (tmp_path / "there/tokenizer.json").read_bytes()
+
+
 # Uploads, in memory
 
 
@@ -237,8 +246,28 @@ def test_a_corpus_from_and_to_s3_is_the_local_one_byte_for_byte(
     assert command("verify", "s3://oscar/corpus").returncode == 0
     before = len(store.requests)
     assert command("prepare", "s3://oscar/en", "--out", "s3://oscar/corpus").returncode == 0
-    written = [path for method, path in store.requests[before:] if method == "PUT"]
-    assert not [path for path in written if path.endswith((".arrow", ".parquet"))]
+    moved = [path for method, path in store.requests[before:] if method in {"GET", "PUT"}]
+    assert not [path for path in moved if path.endswith((".arrow", ".parquet", ".gz", ".zst"))]
+
+
+@pytest.mark.slow
+def test_an_object_that_was_written_anew_is_read_again_and_refused_if_it_is_another(
+    tmp_path: Path, inputs: Path, store: Store, command: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    put(store, inputs, "changing")
+    (inputs / "checksum.sha256").unlink()
+    arguments = ["prepare", "s3://oscar/changing/part_1.jsonl.gz", "--out", tmp_path / "out"]
+    client = store.client()
+    client.delete_object(Bucket="oscar", Key="changing/checksum.sha256")
+    assert command(*arguments).returncode == 0
+    put(store, inputs, "changing")
+    assert command(*arguments).returncode == 0
+    client.put_object(
+        Bucket="oscar", Key="changing/part_1.jsonl.gz", Body=(inputs / "part_1.jsonl.gz").read_bytes()[:-1] + b"x"
+    )
+    result = command(*arguments)
+    assert result.returncode == 1
+    assert "part_1.jsonl.gz has changed since this corpus was begun: sha256" in result.stderr
 
 
 @pytest.mark.slow
