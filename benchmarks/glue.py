@@ -1,7 +1,7 @@
 """Fine-tuning on GLUE: symbert's against a transformers Trainer with the defaults of its run_glue example.
 
     python benchmarks/glue.py CHECKPOINT --data-dir GLUE --out DIR [--tasks rte,cola,mrpc] [--steps 100]
-    python benchmarks/glue.py CHECKPOINT --data-dir GLUE --out DIR --scores [--set epochs=3]
+    python benchmarks/glue.py --random-weights TOKENIZER --data-dir GLUE --out DIR --scores [--set epochs=3]
 
 The peer pads every example to 128 tokens and evaluates after each epoch, in batches of 8; batch size, learning rate,
 schedule, epochs and weights are the same on both sides. Both models are in memory and take turns, step by step, on
@@ -30,7 +30,7 @@ from transformers import TrainerCallback
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from glue_scores import compare_scores
-from glue_trainer import PaddedRows, trainer_of
+from glue_trainer import PaddedRows, random_weights, trainer_of
 
 from durable.files import write_json, write_text
 from train.glue.checkpoint import Subject, find_subject, load_classifier, load_tokenizer
@@ -216,7 +216,8 @@ def environment() -> dict[str, str]:
 def main() -> None:
     """Measure and print, by what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("checkpoint", type=Path, nargs="?")
+    parser.add_argument("--random-weights", type=Path, metavar="TOKENIZER", help="a tiny model, made in DIR/model")
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True, help="folder for what is measured; the same again goes on")
     parser.add_argument("--tasks", default="rte,cola,mrpc")
@@ -229,7 +230,10 @@ def main() -> None:
     options.protocol = resolve_protocol(options.set)
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
-    subject = find_subject(options.checkpoint, print)
+    if (options.checkpoint is None) == (options.random_weights is None):
+        parser.error("expected either CHECKPOINT or --random-weights TOKENIZER")
+    made = options.random_weights and random_weights(options.out / "model", options.random_weights)
+    subject = find_subject(made or options.checkpoint, print)
     options.out.mkdir(parents=True, exist_ok=True)
     if options.scores:
         seeds = range(1, options.seeds + 1)

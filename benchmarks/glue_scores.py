@@ -25,11 +25,11 @@ from train.glue.checkpoint import Subject, load_tokenizer
 from train.glue.grid import Request, run_grid
 from train.glue.protocol import Protocol
 from train.glue.read import TaskData, read_task
-from train.glue.score import Summary, numbers_of, predictions_of, scores_of
+from train.glue.score import Summary, predictions_of, scores_of
 from train.glue.tasks import TASKS, Task
 
-Numbers = dict[str, dict[int, float]]
-"""A column of the result table → seed → value."""
+Scores = dict[str, dict[int, float]]
+"""Metric → seed → value."""
 
 
 def compare_scores(
@@ -39,11 +39,12 @@ def compare_scores(
     data = {name: read_task(TASKS[name], data_dir) for name in tasks}
     peer = {name: _by_trainer(subject, data[name], out / "trainer", seeds, protocol) for name in tasks}
     ours = _by_symbert(subject, data_dir, out / "symbert", [TASKS[name] for name in tasks], seeds, protocol)
+    constants = {name: majority(data[name]) for name in tasks}
     text = as_markdown(
         [
-            line(number, *(_summary(side[number], seeds) for side in (peer[name], ours)), majority(data[name])[number])
+            line(f"{name}, {metric}", *(_summary(side[name][metric], seeds) for side in (peer, ours)), constant)
             for name in tasks
-            for number in TASKS[name].numbers
+            for metric, constant in constants[name].items()
         ]
     )
     settings = f"epochs {protocol.epochs}, batches of {protocol.batch_size}, learning rate {protocol.learning_rate:g}"
@@ -54,7 +55,7 @@ def compare_scores(
 
 def _by_symbert(
     subject: Subject, data_dir: Path, out: Path, tasks: Sequence[Task], seeds: Sequence[int], protocol: Protocol
-) -> Numbers:
+) -> dict[str, Scores]:
     started = time.process_time()
     outcome = run_grid(
         Request([subject.folder], out, tasks, list(seeds), protocol, data_dir, device="cpu", workers=1),
@@ -63,16 +64,16 @@ def _by_symbert(
     if outcome.failed:
         raise SystemExit(f"error: {outcome.failed}")
     _say(f"symbert: {outcome.trained} cells trained in {time.process_time() - started:.0f} s of CPU")
-    numbers: Numbers = {}
+    scores: dict[str, Scores] = {}
     for cell in read_cells(out):
-        task = TASKS[cell["identity"]["task"]]
-        for number, value in numbers_of(task, cell["scores"]).items():
-            numbers.setdefault(number, {})[cell["identity"]["seed"]] = value
-    return numbers
+        for metric, value in cell["scores"].items():
+            by_seed = scores.setdefault(cell["identity"]["task"], {}).setdefault(metric, {})
+            by_seed[cell["identity"]["seed"]] = value
+    return scores
 
 
-def _by_trainer(subject: Subject, data: TaskData, out: Path, seeds: Sequence[int], protocol: Protocol) -> Numbers:
-    numbers: Numbers = {}
+def _by_trainer(subject: Subject, data: TaskData, out: Path, seeds: Sequence[int], protocol: Protocol) -> Scores:
+    found: Scores = {}
     for seed in seeds:
         path = out / f"{data.task.name}-{seed}.json"
         settings = {"weights": subject.weights, "data": data.sha256, "protocol": protocol.record(), "seed": seed}
@@ -85,9 +86,9 @@ def _by_trainer(subject: Subject, data: TaskData, out: Path, seeds: Sequence[int
         record = json.loads(path.read_text("utf-8"))
         if record["settings"] != settings:
             raise SystemExit(f"error: {path} was made with other settings; give another --out")
-        for number, value in numbers_of(data.task, record["scores"]).items():
-            numbers.setdefault(number, {})[seed] = value
-    return numbers
+        for metric, value in record["scores"].items():
+            found.setdefault(metric, {})[seed] = value
+    return found
 
 
 def _trained(subject: Subject, data: TaskData, seed: int, protocol: Protocol) -> dict[str, float]:
@@ -102,25 +103,25 @@ def _trained(subject: Subject, data: TaskData, seed: int, protocol: Protocol) ->
 
 
 def majority(data: TaskData) -> dict[str, float]:
-    """What the commonest label of the training set would score, by column; 0 for a regression."""
+    """What the commonest label of the training set would score, by metric; 0 for a regression."""
     labels = {name: split.labels for name, split in data.validation.items()}
     commonest = 0.0 if data.task.is_regression else np.bincount(data.train.labels.astype(np.int64)).argmax()
     constant = {name: np.full_like(values, commonest) for name, values in labels.items()}
-    return numbers_of(data.task, scores_of(data.task, constant, labels))
+    return scores_of(data.task, constant, labels)
 
 
 def _summary(values: Mapping[int, float], seeds: Sequence[int]) -> Summary:
     return Summary(tuple(seeds), tuple(values[seed] for seed in seeds))
 
 
-def line(number: str, peer: Summary, ours: Summary, constant: float) -> list[str]:
+def line(name: str, peer: Summary, ours: Summary, constant: float) -> list[str]:
     """A row of the table, in percent; the last column says whether both conditions hold."""
     difference = ours.mean - peer.mean
     error = math.sqrt(sum(statistics.variance(side.values) / len(side.values) for side in (peer, ours)))
     holds = min(peer.mean, ours.mean) > constant and abs(difference) <= 2 * error
     sides = [f"{100 * side.mean:.2f} ({100 * (side.standard_deviation or 0):.2f})" for side in (peer, ours)]
     shown = [f"{100 * constant:.2f}", f"{100 * difference:+.2f}", f"{200 * error:.2f}"]
-    return [number, *sides, *shown, "yes" if holds else "no"]
+    return [name, *sides, *shown, "yes" if holds else "no"]
 
 
 def as_markdown(lines: Sequence[Sequence[str]]) -> str:

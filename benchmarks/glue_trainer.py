@@ -1,13 +1,15 @@
 """The peer of benchmarks/glue.py: transformers' Trainer as its run_glue example sets it up."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 from torch.utils.data import Dataset
-from transformers import AutoModelForSequenceClassification, PrinterCallback, Trainer, TrainingArguments
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, PrinterCallback, Trainer, TrainingArguments
 
+from symbert import SymbertConfig, SymbertForMaskedLM
 from train.glue.checkpoint import Subject, load_tokenizer
 from train.glue.protocol import Protocol
 from train.glue.read import Split, TaskData
@@ -54,3 +56,26 @@ def trainer_of(
     trainer = Trainer(model, arguments, train_dataset=rows, callbacks=list(callbacks))
     trainer.remove_callback(PrinterCallback)
     return trainer
+
+
+def random_weights(folder: Path, tokenizer: Path) -> Path:
+    """A tiny model at random weights below `folder`, always the same: one layer of width 64.
+
+    The symmetric operator with a wide initializer: a word sees itself and its copies from the first step on.
+    """
+    if not (folder / "config.json").is_file():
+        loaded = AutoTokenizer.from_pretrained(tokenizer, local_files_only=True)
+        transformers.set_seed(0)
+        config = SymbertConfig(
+            vocab_size=len(loaded),
+            hidden_size=64,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=128,
+            max_position_embeddings=128,
+            attention_operator="symmetric",
+            initializer_range=0.1,
+        )
+        SymbertForMaskedLM(config).save_pretrained(folder)
+        loaded.save_pretrained(folder)
+    return folder

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Which = Literal["last", "all", "log"]
 Average = Literal["nine", "tasks", "leaderboard"]
 Noise = Literal["typos", "drop", "swap"]
-AS_GIVEN = ("checkpoints", "out", "data_dir", "predictions", "which", "device", "workers")
+AS_GIVEN = ("checkpoints", "out", "data_dir", "predictions", "published", "retry_failed", "which", "device", "workers")
 """Options that the grid takes by the same name and value."""
 
 
@@ -62,6 +62,9 @@ def glue(
     predictions: Annotated[
         bool,
         typer.Option("--predictions", help="Also predict the test sets, in the leaderboard's layout; trains again."),
+    ] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try cells again that failed in an earlier run.")
     ] = False,
     device: Device = None,
     workers: Annotated[
@@ -111,7 +114,7 @@ def glue(
     for cell, reason in outcome.failed.items():
         say(f"error: {cell}: {reason}")
     if outcome.failed:
-        say("\nhint: the same command tries the failed cells again")
+        say("\nhint: --retry-failed tries the failed cells again")
         return EXIT_REFUSED
     return stop.exit_code if outcome.left else EXIT_DONE
 

@@ -28,6 +28,9 @@ def squad(
     which: Annotated[
         Which, typer.Option("--checkpoints", help="Of a run folder; log: each 1/√2 of the next.")
     ] = "last",
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try cells again that failed in an earlier run.")
+    ] = False,
     device: Device = None,
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, help="Cells at a time; by default one a core, one on a GPU.")
@@ -53,6 +56,7 @@ def squad(
         data=data,
         seeds=numbers,
         protocol=resolve_squad_protocol(data.version, assignments or ()),
+        retry_failed=retry_failed,
         which=which,
         device=device,
         workers=workers,
@@ -69,6 +73,6 @@ def squad(
     for cell, reason in outcome.failed.items():
         say(f"error: {cell}: {reason}")
     if outcome.failed:
-        say("\nhint: the same command tries the failed cells again")
+        say("\nhint: --retry-failed tries the failed cells again")
         return EXIT_REFUSED
     return stop.exit_code if outcome.left else EXIT_DONE

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from durable import failpoints
+
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 
@@ -19,3 +21,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def shared() -> Path:
     """The folder of real data; ask for it only in tests marked `shared`."""
     return SHARED
+
+
+@pytest.fixture(autouse=True)
+def _failpoints_count_from_the_first_passage() -> None:
+    failpoints._passages.clear()

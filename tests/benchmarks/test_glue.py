@@ -12,8 +12,8 @@ ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
 
 
-def benchmark(model: Path, data: Path, out: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "benchmarks/glue.py", str(model), "--data-dir", str(data), "--out", str(out)]
+def benchmark(model: Path | str, data: Path, out: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "benchmarks/glue.py", *str(model).split(" "), "--data-dir", str(data), "--out", str(out)]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     return subprocess.run([*command, *options], cwd=ROOT, env=environment, capture_output=True, text=True)
 
@@ -53,10 +53,22 @@ def test_the_scores_of_both_sides_are_compared_and_kept(
     assert found.returncode == 0, found.stderr
     assert found.stdout == (tmp_path / "scores.md").read_text("utf-8")
     _, name, peer, ours, constant, *_ = (cell.strip() for cell in found.stdout.splitlines()[2].split("|"))
-    assert (name, constant) == ("cola", "0.00")
+    assert (name, constant) == ("cola, matthews_correlation", "0.00")
     assert float(peer.split()[0]) > 50 < float(ours.split()[0])  # a red thing is acceptable: both sides learn it
     cells = sorted(path.name for path in tmp_path.rglob("cola-*.json"))
     assert cells == ["cola-1.json", "cola-1.json", "cola-2.json", "cola-2.json"]
     again = benchmark(checkpoint("original"), glue, tmp_path, *options)
     assert again.stdout == found.stdout
     assert "Trainer: cola" not in again.stderr
+
+
+def test_a_tiny_model_is_made_where_none_is_given(
+    glue: Path,  # noqa: F811
+    checkpoint: CheckpointFactory,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    options = ["--tasks", "rte", "--steps", "1", "--examples", "2", "--set", "max_length=16"]
+    found = benchmark(f"--random-weights {checkpoint()}", glue, tmp_path, *options)
+    assert found.returncode == 0, found.stderr
+    assert json.loads((tmp_path / "model" / "config.json").read_text())["hidden_size"] == 64
+    assert benchmark("--steps 1", glue, tmp_path).returncode == 2

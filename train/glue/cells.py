@@ -83,12 +83,12 @@ class Cell:
 
 def read_grid(out: Path) -> dict[str, Any]:
     """The record of a GLUE folder. Raises TrainError if `out` is none."""
-    return _read_json(out / GRID, f"{out} is not a GLUE folder: {GRID} is missing")
+    return read_json(out / GRID, f"{out} is not a GLUE folder: {GRID} is missing")
 
 
 def read_cells(out: Path) -> list[dict[str, Any]]:
     """Every finished cell of a GLUE folder, in a fixed order."""
-    return [_read_json(path, f"{path} is missing") for path in sorted((out / "cells").glob("*/*.json"))]
+    return [read_json(path, f"{path} is missing") for path in sorted((out / "cells").glob("*/*.json"))]
 
 
 def is_finished(cell: Cell, out: Path, data: Data, protocol: FineTuning) -> bool:
@@ -96,7 +96,7 @@ def is_finished(cell: Cell, out: Path, data: Data, protocol: FineTuning) -> bool
     path = cell.path(out)
     if not path.is_file():
         return False
-    changes = difference(_read_json(path, "")["identity"], cell.identity(data, protocol))
+    changes = difference(read_json(path, "")["identity"], cell.identity(data, protocol))
     if changes:
         raise with_hint(TrainError(f"{path} is another cell: {'; '.join(changes)}"), "give another --out")
     return True
@@ -182,7 +182,7 @@ def values_from_text(task: Task, text: str) -> Values:
 def read_labels(out: Path, task: Task) -> dict[str, Values]:
     """The labels of a task's validation splits. Raises TrainError if the folder has none of that task."""
     path = _labels_path(out, task)
-    record = _read_json(path, f"{path} is missing, expected the labels of {task.name}: run symbert glue on {out} again")
+    record = read_json(path, f"{path} is missing, expected the labels of {task.name}: run symbert glue on {out} again")
     return {split: values_from_text(task, text) for split, text in record["labels"].items()}
 
 
@@ -273,7 +273,8 @@ def _facts(subject: Subject, protocol: FineTuning) -> dict[str, Any]:
     return {key: value for key, value in facts.items() if value is not None}
 
 
-def _read_json(path: Path, if_missing: str) -> dict[str, Any]:
+def read_json(path: Path, if_missing: str) -> dict[str, Any]:
+    """A file of the folder. Raises TrainError, with these words if it is missing."""
     try:
         content: dict[str, Any] = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging
 
@@ -19,6 +19,7 @@ from durable.files import file_sha256
 from train.checkpoint import STATE, WEIGHTS, newest_valid
 from train.errors import TrainError
 
+WORD_EMBEDDINGS = "word_embeddings.weight"
 INDEX = "model.safetensors.index.json"
 WHICH = ("last", "all", "log")
 """Which checkpoints of a run are meant."""
@@ -97,10 +98,9 @@ def _subject(folder: Path, run: str, step: int | None) -> Subject:
     tokenizer = [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
     if not tokenizer:
         raise TrainError(f"{folder} holds no tokenizer, expected {' or '.join(TOKENIZER_FILES)}")
-    try:
-        config = json.loads((folder / "config.json").read_text("utf-8"))
-    except ValueError as error:
-        raise TrainError(f"{folder / 'config.json'} is damaged: {error}") from None
+    config = _read_config(folder)
+    for file in weights:
+        _check_weights(file, config)
     described = {key: value for key, value in config.items() if key not in BOOKKEEPING}
     vocabulary = file_sha256(tokenizer[0])
     hashes = [file_sha256(file) for file in weights]
@@ -114,6 +114,32 @@ def _subject(folder: Path, run: str, step: int | None) -> Subject:
         run=run,
         step=step,
     )
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((folder / "config.json").read_text("utf-8"))
+    except ValueError as error:
+        raise TrainError(f"{folder / 'config.json'} is damaged: {error}") from None
+    if not isinstance(config, dict):
+        raise TrainError(f"{folder / 'config.json'} is not a model's configuration")
+    return config
+
+
+def _check_weights(file: Path, config: dict[str, Any]) -> None:
+    """Refuse a file that is cut off, and a table of words that is not the configuration's."""
+    try:
+        with safe_open(file, "pt") as tensors:
+            tables = [name for name in tensors.keys() if name.endswith(WORD_EMBEDDINGS)]  # noqa: SIM118 - no mapping
+            sizes = [tensors.get_slice(name).get_shape()[0] for name in tables]
+    except SafetensorError as error:
+        raise TrainError(f"{file} is damaged: {error}") from None
+    for size in sizes:
+        if size != config.get("vocab_size", size):
+            raise TrainError(
+                f"{file.parent}: the weights are of a vocabulary of {size:,} tokens, config.json of "
+                f"{config['vocab_size']:,}: they do not belong together"
+            )
 
 
 def newest_checkpoint(run: Path, notice: Callable[[str], None]) -> Path:
@@ -183,7 +209,10 @@ def _sha256(*texts: str) -> str:
 
 def load_tokenizer(subject: Subject) -> Any:
     """The checkpoint's own tokenizer. Raises TrainError if it knows more tokens than the model."""
-    tokenizer = AutoTokenizer.from_pretrained(subject.folder, local_files_only=True)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(subject.folder, local_files_only=True)
+    except (ValueError, OSError) as error:
+        raise TrainError(f"{subject.folder}: its tokenizer is damaged: {str(error).splitlines()[0]}") from None
     config = load_config(subject)
     if len(tokenizer) > config.vocab_size:
         raise TrainError(

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 import torch
 
-from durable.board import Board, Entry
+from durable.board import Board, Entry, Failure
 from durable.engines import LOCAL, Engine
 from durable.errors import with_hint
 from durable.files import sweep_partials
@@ -33,6 +33,7 @@ from train.glue.cells import (
     write_labels,
 )
 from train.glue.checkpoint import distinct, find_subjects, load_tokenizer
+from train.glue.failures import failure_notes, forget_failure, keep_failure, known_failure
 from train.glue.finetune import Finetuned, steps_of
 from train.glue.layouts import write_table
 from train.glue.order import order_of, start
@@ -62,6 +63,8 @@ class Request:
     """Also predict the test sets; a cell whose predictions are not there yet is trained again."""
     average: str = "nine"
     """Which of AVERAGES the table shows; cells do not depend on it."""
+    retry_failed: bool = False
+    """Whether cells that failed in an earlier run are tried again."""
     published: bool = False
     """Whether the table also shows what others published."""
     which: str = "last"
@@ -102,9 +105,9 @@ def run_grid(
     """Run the cells that are not there yet, and keep the table of the whole folder up to date.
 
     `progress` counts optimizer steps; `notice` hears of damaged checkpoints that are passed over. Once `stop` is
-    requested the cells at hand are given up and the rest is left. A cell that fails is named in the outcome; the
-    others go on. Raises TrainError for bad input, and where the folder holds cells of another protocol or other
-    data.
+    requested the cells at hand are given up and the rest is left. A cell that fails is named in the outcome and the
+    table; the others go on, and the next run tries it again where `retry_failed` asks for that. Raises TrainError for
+    bad input, and where the folder holds cells of another protocol or other data.
     """
     grid = _Grid(request, notice)
     if request.slice == FINISH:
@@ -113,7 +116,9 @@ def run_grid(
     with folder_lock(request.out, shared=slice_ is not None):
         grid.open(slice_)
         cells = grid.cells if slice_ is None else grid.of_slice(slice_)
-        missing = grid.missing(cells)
+        failed, missing = grid.known_failures(cells), grid.missing(cells)
+        for cell, reason in failed.items():
+            grid.board.fail(board_key(cell), Failure(reason))
         table = grid.table(write=slice_ is None)
         place = Place(grid.board, request.engine, gpus=int(request.engine is not LOCAL and grid.device.type == "cuda"))
         setting = request.protocol, str(grid.device)
@@ -122,10 +127,15 @@ def run_grid(
         )
         for cell, result in queue.results(grid.workers(missing)):
             write_cell(cell, request.out, grid.data[cell.task.name], request.protocol.of_task(cell.task), result)
+            forget_failure(cell, request.out)
             table = grid.table(write=slice_ is None)
-        if slice_ is None and not queue.left and not queue.failed:
+        if queue.failures:
+            grid.keep_failures(queue.failures)
+            table = grid.table(write=slice_ is None)
+        if slice_ is None and not (queue.left or queue.failed or failed):
             grid.board.end()
-    return Outcome(queue.trained, len(cells) - len(missing), queue.left, queue.failed, table)
+    failures = {**{cell.name: f"{reason} (in an earlier run)" for cell, reason in failed.items()}, **queue.failed}
+    return Outcome(queue.trained, len(cells) - len(missing) - len(failed), queue.left, failures, table)
 
 
 def open_slices(request: Request, count: int | None, notice: Callable[[str], None] = print) -> tuple[list[int], int]:
@@ -200,8 +210,27 @@ class _Grid:
 
     def missing(self, cells: Sequence[Cell]) -> list[Cell]:
         """Those that are to be trained."""
-        unfinished = [cell for cell in cells if not _is_done(cell, self.request, self.data[cell.task.name])]
-        return missing_cells(cells, unfinished, self.out, self.request.protocol)
+        failed = self.known_failures(cells)
+        tried = [cell for cell in self.unfinished(cells) if cell not in failed]
+        return [c for c in missing_cells(cells, tried, self.out, self.request.protocol) if c not in failed]
+
+    def unfinished(self, cells: Sequence[Cell]) -> list[Cell]:
+        return [cell for cell in cells if not _is_done(cell, self.request, self.data[cell.task.name])]
+
+    def known_failures(self, cells: Sequence[Cell]) -> dict[Cell, str]:
+        """Cells that failed in an earlier run, and why; none where they are to be tried again."""
+        if self.request.retry_failed:
+            return {}
+        found = {}
+        for cell in self.unfinished(cells):
+            protocol = self.request.protocol.of_task(cell.task)
+            if error := known_failure(cell, self.out, self.data[cell.task.name], protocol):
+                found[cell] = error
+        return found
+
+    def keep_failures(self, failures: Sequence[tuple[Cell, str]]) -> None:
+        for cell, reason in failures:
+            keep_failure(cell, self.out, self.data[cell.task.name], self.request.protocol.of_task(cell.task), reason)
 
     def jobs(self, cells: Sequence[Cell]) -> Iterator[Job[Cell]]:
         for cell in cells:
@@ -228,20 +257,23 @@ class _Grid:
         """The table of all finished cells of the folder."""
         cells, grid = read_cells(self.out), read_grid(self.out)
         theirs = read_published() if self.request.published else None
+        remarks = failure_notes(self.out, grid)
         if write:
-            return write_table(self.out, cells, grid, self.request.average, theirs)
-        return replace(table_of(cells, grid, self.request.average), published=theirs)
+            return write_table(self.out, cells, grid, self.request.average, theirs, remarks)
+        table = table_of(cells, grid, self.request.average)
+        return replace(table, published=theirs, remarks=[*table.remarks, *remarks])
 
     def gathered(self) -> Outcome[Table]:
         """What slices have made of the cells."""
         with folder_lock(self.out):
             sweep_partials(self.out)
-            missing, failures = self.missing(self.cells), self.board.failures()
-            failed = {cell.name: failures[board_key(cell)].reason for cell in missing if board_key(cell) in failures}
+            unfinished, told = self.unfinished(self.cells), self.board.failures()
+            failed = {cell.name: reason for cell, reason in self.known_failures(self.cells).items()}
+            failed |= {cell.name: told[board_key(cell)].reason for cell in unfinished if board_key(cell) in told}
             table = self.table(write=True)
-            if not missing:
+            if not unfinished:
                 self.board.end()
-        return Outcome(0, len(self.cells) - len(missing), len(missing) - len(failed), failed, table)
+        return Outcome(0, len(self.cells) - len(unfinished), len(unfinished) - len(failed), failed, table)
 
     def _cost(self, cell: Cell) -> float:
         return self._costs[cell.task.name]

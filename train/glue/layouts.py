@@ -6,7 +6,7 @@ A row is a model; its columns are the GLUE score with its standard deviation, th
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,11 @@ def write_table(
     grid: Mapping[str, Any],
     average: str = "nine",
     published: Published | None = None,
+    remarks: Sequence[str] = (),
 ) -> Table:
-    """Write the table of a GLUE folder's cells into it."""
-    table = replace(table_of(cells, grid, average), published=published)
+    """Write the table of a GLUE folder's cells into it, with further remarks below."""
+    table = table_of(cells, grid, average)
+    table = replace(table, published=published, remarks=[*table.remarks, *remarks])
     write_files(out, table)
     return table
 

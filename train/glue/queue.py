@@ -99,6 +99,8 @@ class Queue(Generic[Cell, Result]):
         self._done = [0] * len(self._jobs)
         self.trained = 0
         self.failed: dict[str, str] = {}
+        self.failures: list[tuple[Cell, str]] = []
+        """Those of `failed` that were tried: the rest had nothing to start from."""
 
     @property
     def left(self) -> int:
@@ -119,10 +121,11 @@ class Queue(Generic[Cell, Result]):
                 if outcome.result is not None:
                     self.trained += 1
                     yield job.cell, outcome.result
-                elif outcome.error is not None:
-                    self.failed[job.name] = _reason(outcome.error)
                 else:
-                    self.failed[job.name] = f"its process was killed {outcome.deaths} times: out of memory?"
+                    deaths = f"its process was killed {outcome.deaths} times: out of memory?"
+                    reason = deaths if outcome.error is None else _reason(outcome.error)
+                    self.failed[job.name] = reason
+                    self.failures.append((job.cell, reason))
 
     def _orders(self, places: Sequence[int]) -> Iterator[Order]:
         for place in places:

@@ -150,7 +150,7 @@ def _layout(task: Task, folder: Path) -> Layout:
         error = TrainError(f"{folder} does not exist, expected {' and '.join(wanted[0])} in it")
         raise with_hint(error, f"{folder.parent} holds {', '.join(near) or 'no folder'}")
     missing = [file for file in wanted[0] if not (folder / file).is_file()]
-    raise TrainError(f"{folder / missing[0]} does not exist")
+    raise TrainError(f"{folder / missing[0]} does not exist, expected {' and '.join(wanted[0])} in {folder}")
 
 
 Pair = tuple[str, str]

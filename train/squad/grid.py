@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from durable.board import Board, Entry
+from durable.board import Board, Entry, Failure
 from durable.engines import LOCAL
 from durable.errors import with_hint
 from durable.files import sweep_partials, write_json
@@ -33,6 +33,7 @@ from train.glue.cells import (
     refuse_foreign_folder,
 )
 from train.glue.checkpoint import Subject, distinct, find_subjects, load_tokenizer
+from train.glue.failures import forget_failure, keep_failure, known_failure
 from train.glue.finetune import steps_of
 from train.glue.grid import Outcome, board_key
 from train.glue.queue import Job, Place, Queue, Watch, default_workers
@@ -53,6 +54,8 @@ class SquadRequest:
     data: SquadData
     seeds: Sequence[int]
     protocol: SquadProtocol
+    retry_failed: bool = False
+    """Whether cells that failed in an earlier run are tried again."""
     which: str = "last"
     """Which checkpoints of a run folder: last, all or log."""
     device: str | None = None
@@ -82,20 +85,29 @@ def run_squad(
         sources = {SQUAD.name: f"JSON, version {data.version}"}
         open_folder(out, subjects, {SQUAD.name: data}, protocol, sources=sources, assumptions=ASSUMPTIONS)
         cells = [Cell(subject, SQUAD, seed) for subject in subjects for seed in request.seeds]
-        missing = [cell for cell in cells if not is_finished(cell, out, data, protocol)]
+        unfinished = [cell for cell in cells if not is_finished(cell, out, data, protocol)]
+        known = {} if request.retry_failed else {cell: known_failure(cell, out, data, protocol) for cell in unfinished}
+        failed = {cell: error for cell, error in known.items() if error}
+        missing = [cell for cell in unfinished if cell not in failed]
         table = write_squad_table(out, read_cells(out), read_grid(out))
         board = Board(out)
         board.begin("squad", LOCAL.name, "cells", {board_key(cell): _entry(cell, out) for cell in cells})
+        for cell, reason in failed.items():
+            board.fail(board_key(cell), Failure(reason))
         queue: Queue[Cell, Answered] = Queue(
             _jobs(missing, data, protocol), start, (data, protocol, str(device)), Watch(progress, stop), Place(board)
         )
         largest = max((cell.subject.size for cell in missing), default=0)
         for cell, result in queue.results(request.workers or default_workers(device, largest)):
             _write_cell(cell, out, data, protocol, result)
+            forget_failure(cell, out)
             table = write_squad_table(out, read_cells(out), read_grid(out))
-        if not queue.left and not queue.failed:
+        for cell, reason in queue.failures:
+            keep_failure(cell, out, data, protocol, reason)
+        if not (queue.left or queue.failed or failed):
             board.end()
-    return Outcome(queue.trained, len(cells) - len(missing), queue.left, queue.failed, table)
+    failures = {**{cell.name: f"{reason} (in an earlier run)" for cell, reason in failed.items()}, **queue.failed}
+    return Outcome(queue.trained, len(cells) - len(unfinished), queue.left, failures, table)
 
 
 def _entry(cell: Cell, out: Path) -> Entry:

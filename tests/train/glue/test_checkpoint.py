@@ -176,3 +176,24 @@ def test_weights_of_another_shape_than_the_configuration_are_an_error(
     (tmp_path / "copy" / "config.json").write_text(json.dumps({**config, "intermediate_size": 35}))
     with pytest.raises(TrainError, match=r"has shape \(34, ?21\)|has shape \(34,\)|has shape \(21, ?34\)"):
         load_classifier(find_subject(tmp_path / "copy", print), 2, seed=1)
+
+
+def test_weights_of_another_vocabulary_are_refused_before_anything_is_run(
+    checkpoint: CheckpointFactory, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(checkpoint(), copy)
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**config, "vocab_size": 40}))
+    with pytest.raises(TrainError, match=r"weights are of a vocabulary of 23 tokens, config\.json of 40"):
+        find_subject(copy, print)
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "model.safetensors"])
+def test_a_damaged_file_is_named(file: str, checkpoint: CheckpointFactory, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(checkpoint(), copy)
+    content = (copy / file).read_bytes()
+    (copy / file).write_bytes(content[: len(content) // 2])
+    with pytest.raises(TrainError, match="is damaged"):
+        load_tokenizer(find_subject(copy, print))

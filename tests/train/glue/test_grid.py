@@ -115,7 +115,7 @@ def test_two_workers_make_the_same_cells_as_this_process(request_: Request, tmp_
     assert [scores(content) for content in here.values()] == [scores(content) for content in there.values()]
 
 
-def test_a_failed_cell_is_named_the_others_go_on_and_it_is_tried_again(
+def test_a_failed_cell_is_named_the_others_go_on_and_it_is_tried_again_on_request(
     request_: Request, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SYMBERT_FAILPOINT", "finetune.begin:2:full")
@@ -126,8 +126,15 @@ def test_a_failed_cell_is_named_the_others_go_on_and_it_is_tried_again(
     assert reason.startswith("OSError: [Errno 28] No space left on device")
     assert len(cells(request_.out)) == 3
     monkeypatch.delenv("SYMBERT_FAILPOINT")
-    outcome = run_grid(request_)
+    again = run_grid(request_)
+    assert (again.trained, again.found, again.left) == (0, 3, 0)
+    assert again.failed == {name: f"{reason} (in an earlier run)"}
+    assert f"pairwise: {name.partition(' ')[2]} failed: {reason}" in again.table.notes()
+    assert run_grid(replace(request_, seeds=[3])).failed == {}  # it was not asked for
+    outcome = run_grid(replace(request_, retry_failed=True))
     assert (outcome.trained, outcome.found, outcome.failed) == (1, 3, {})
+    assert not any("failed" in note for note in outcome.table.notes())
+    assert run_grid(request_).found == 4
 
 
 def test_noise_is_scored_beside_the_clean_sentences_and_does_not_touch_them(

@@ -100,3 +100,7 @@ def test_a_cell_whose_mnli_cell_failed_is_named_with_that_reason(
     assert reasons.keys() == {"mnli-1", "rte-1"}
     assert reasons["rte-1"] == "the cell that it starts from, mnli-1, has left no model"
     assert (outcome.trained, outcome.left) == (2, 0)
+    monkeypatch.delenv("SYMBERT_FAILPOINT")
+    again = run_grid(replace(request_, tasks=[TASKS["rte"]]))
+    assert again.failed.keys() == outcome.failed.keys()
+    assert run_grid(replace(request_, tasks=[TASKS["rte"]], retry_failed=True)).trained == 2

@@ -77,6 +77,20 @@ def test_two_workers_answer_as_this_process_does(request_: SquadRequest, tmp_pat
     assert cells(tmp_path / "workers") == cells(request_.out)
 
 
+def test_a_failed_cell_is_named_and_tried_again_on_request(
+    request_: SquadRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SYMBERT_FAILPOINT", "finetune.begin:1:full")
+    outcome = run_squad(request_)
+    assert (outcome.trained, outcome.left) == (1, 0)
+    assert outcome.failed["original squad-1"].startswith("OSError: [Errno 28] No space left on device")
+    monkeypatch.delenv("SYMBERT_FAILPOINT")
+    again = run_squad(request_)
+    assert (again.trained, again.found) == (0, 1)
+    assert again.failed["original squad-1"].endswith("(in an earlier run)")
+    assert run_squad(replace(request_, retry_failed=True)).trained == 1
+
+
 def test_another_protocol_data_or_kind_of_folder_is_refused(request_: SquadRequest, squad: Files) -> None:
     run_squad(replace(request_, seeds=[1]))
     other = request_.protocol.model_copy(update={"null_threshold": 1.0})
