@@ -12,10 +12,14 @@ Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
 @dataclass
 class Store:
-    """A running server; `failing` holds the request methods and key endings that are answered by 503, once each."""
+    """A running server; `failing` and `breaking` hold request methods and key endings, each for one request.
+
+    A request that fails is answered by 503; of one that breaks the answer ends half-way.
+    """
 
     endpoint: str
     failing: list[tuple[str, str]] = field(default_factory=list)
+    breaking: list[tuple[str, str]] = field(default_factory=list)
     requests: list[tuple[str, str]] = field(default_factory=list)
 
     @property
@@ -51,14 +55,25 @@ class Store:
         def answer(environment: dict[str, Any], start_response: Any) -> Iterable[bytes]:
             request = environment["REQUEST_METHOD"], environment["PATH_INFO"]
             self.requests.append(request)
-            for failure in self.failing:
-                if request[0] == failure[0] and request[1].endswith(failure[1]):
-                    self.failing.remove(failure)
-                    start_response("503 Slow Down", [("Content-Type", "application/xml")])
-                    return [b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"]
-            return application(environment, start_response)
+            if _drawn(self.failing, request):
+                start_response("503 Slow Down", [("Content-Type", "application/xml")])
+                return [b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"]
+            answered = application(environment, start_response)
+            if _drawn(self.breaking, request):
+                whole = b"".join(answered)
+                return [whole[: len(whole) // 2]]
+            return answered
 
         return answer
+
+
+def _drawn(faults: list[tuple[str, str]], request: tuple[str, str]) -> bool:
+    """Whether a request is one of the faults, which is then used up."""
+    for fault in faults:
+        if request[0] == fault[0] and request[1].endswith(fault[1]):
+            faults.remove(fault)
+            return True
+    return False
 
 
 def start_store() -> tuple[Store, Callable[[], None]]:

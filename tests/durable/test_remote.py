@@ -169,6 +169,16 @@ def test_answers_of_503_are_tried_again(store: Store, tmp_path: Path) -> None:
     assert store.failing == []
 
 
+def test_an_answer_that_breaks_off_is_asked_for_again(store: Store) -> None:
+    content = os.urandom(100_000)
+    part = RemotePath("s3://oscar/broken/part_1")
+    part.write_bytes(content)
+    store.breaking += [("GET", "part_1")] * 3
+    with part.open() as file:
+        assert file.read() == content
+    assert store.breaking == []
+
+
 def test_an_answer_of_503_for_ever_is_an_error_after_a_bounded_number_of_attempts(store: Store) -> None:
     RemotePath("s3://oscar/dead/part_1").write_bytes(b"rows")
     store.failing += [("GET", "part_1")] * 100
