@@ -88,10 +88,10 @@ def _loss_facts(compared: Sequence[Comparison]) -> list[Fact]:
         curves = comparison.own or comparison.curves
         best = min(curves, key=lambda curve: curve.losses[-1])
         facts.append(Fact("lowest last loss", f"{best.losses[-1]:.3f}", f"{best.label}; {comparison.title}"))
-        ends = {curve: end for curve in curves if (end := plateau_of(comparison, curve)) is not None}
+        ends = [(end, curve.label) for curve in curves if (end := plateau_of(comparison, curve)) is not None]
         if len(ends) > 1:
-            first = min(ends, key=ends.__getitem__)
-            facts.append(Fact("first off the plateau", f"step {ends[first]:,}", f"{first.label}; {comparison.title}"))
+            end, label = min(ends, key=lambda found: found[0])
+            facts.append(Fact("first off the plateau", f"step {end:,}", f"{label}; {comparison.title}"))
     return facts
 
 

@@ -1,6 +1,7 @@
 import csv
 import json
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -197,3 +198,20 @@ def test_an_unknown_format_and_a_folder_of_other_things_are_refused(
     assert run(study.arguments(tmp_path / "mine", "--format", "csv")) == 1
     assert "holds other things (thesis.txt)" in capsys.readouterr().err
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "precious"
+
+
+def test_the_first_run_to_leave_its_plateau_is_named(study: Study, tmp_path: Path) -> None:
+    folders = []
+    for run_folder, left in ((study.runs[0], 12), (study.runs[2], 8)):
+        folder = tmp_path / run_folder.name
+        shutil.copytree(run_folder, folder, ignore=shutil.ignore_patterns("checkpoints"))
+        rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text("utf-8").splitlines()]
+        entropy = json.loads((folder / "environment.json").read_text("utf-8"))["unigram_entropy"]
+        for row in rows:
+            if row["kind"] == "evaluation":
+                row["evaluation_loss"] = entropy + (0.0 if row["step"] < left else -1.0)
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+        folders.append(folder)
+    facts = {fact.label: fact for fact in build_report(Inputs(tuple(folders))).facts}
+    found = facts["first off the plateau"]
+    assert (found.value, found.note.partition(";")[0]) == ("step 8", "pairwise")
