@@ -65,17 +65,19 @@ def pretrain(
         if ranks.count > recipe.training.batch_size:
             raise TrainError(f"{ranks.count} ranks cannot share a batch of {recipe.training.batch_size} samples")
         model = first_model(recipe)
-        if not any(out.glob("checkpoints/step-*")):  # a new run: refused, if at all, before its folder is made
+        with ranks.together(found):
+            if not any(out.glob("checkpoints/step-*")):  # a new run: refused, if at all, before its folder is made
+                if ranks.first:
+                    corpus.check_hashes()
+                if init_from is not None:
+                    _start_from(model, init_from, notice if ranks.first else _unheard)
             if ranks.first:
-                corpus.check_hashes()
-            if init_from is not None:
-                _start_from(model, init_from, notice if ranks.first else _unheard)
-        if ranks.first:
-            stack.enter_context(folder_lock(out))
-            _refuse_other_settings(out, identity(recipe, corpus, start))
-            sweep_partials(out)
+                stack.enter_context(folder_lock(out))
+                _refuse_other_settings(out, identity(recipe, corpus, start))
+                sweep_partials(out)
+            newest = _newest(out, notice) if ranks.first else None
         request = stack.enter_context(StopRequest())
-        checkpoint = _found_by_all(out, ranks, found, notice)
+        checkpoint = _found_by_all(newest, out, ranks, found)
         costs = preflight(corpus, recipe, found)
         if found.type == "cpu":
             keep_freed_memory()
@@ -126,11 +128,14 @@ def _checked(data: Path, recipe: Recipe, device: str | None) -> tuple[Corpus, Re
     return corpus, recipe, found
 
 
-def _found_by_all(out: Path, ranks: Ranks, device: torch.device, notice: Notice) -> Checkpoint | None:
-    """The newest valid checkpoint, which the first rank looks for: all must begin with the same one."""
-    found = newest_valid(out, notice) if ranks.first else None
-    if ranks.first:
-        set_aside_later(out, found, notice)
+def _newest(out: Path, notice: Notice) -> Checkpoint | None:
+    found = newest_valid(out, notice)
+    set_aside_later(out, found, notice)
+    return found
+
+
+def _found_by_all(found: Checkpoint | None, out: Path, ranks: Ranks, device: torch.device) -> Checkpoint | None:
+    """The newest valid checkpoint, which the first rank has found: all must begin with the same one."""
     step = int(ranks.total(torch.tensor(found.step if found else 0), device))
     return found if ranks.first or not step else open_checkpoint(checkpoint_folder(out, step))
 

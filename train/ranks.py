@@ -43,6 +43,21 @@ class Ranks:
         """Whether any process wishes it: how all of them stop at the same step."""
         return bool(self.total(torch.tensor(float(wish)), device)) if self.count > 1 else wish
 
+    @contextlib.contextmanager
+    def together(self, device: torch.device) -> Iterator[None]:
+        """A block that all processes leave together: where one of them refuses, the others do not wait for it.
+
+        Raises TrainError in those that had nothing to refuse themselves.
+        """
+        refused = True
+        try:
+            yield
+            refused = False
+        finally:
+            one_refused = self.any(refused, device)
+        if one_refused:
+            raise TrainError(f"rank {self.number} ends, for another rank has refused to train: see what it says")
+
     def wait(self) -> None:
         """Until all processes are here."""
         if self.count > 1:

@@ -17,6 +17,7 @@ from train.errors import TrainError
 from train.metrics import read_metrics
 from train.pretrain import pretrain
 from train.ranks import Ranks, rank_settings
+from train.run import Stop
 
 ROOT = Path(__file__).parents[2]
 CLOCK = {"tokens_per_second", "minutes"}
@@ -137,6 +138,17 @@ def test_a_used_budget_ends_the_run_on_both_ranks(tmp_path: Path) -> None:
     assert [row["step"] for row in read_metrics(tmp_path / "run") if row["kind"] == "evaluation"] == [0, 1]
     assert finish(start(corpus, tmp_path / "run", schedule__max_minutes=1e-9)) == [0, 0]
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000001"]
+
+
+@pytest.mark.slow
+def test_what_the_first_rank_refuses_ends_the_other_as_well(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus")
+    pretrain(corpus, tmp_path / "run", tiny_recipe("pairwise"), device="cpu", stop=Stop(after_step=1))
+    processes = start(corpus, tmp_path / "run", optimizer__learning_rate=0.5)
+    said = [process.communicate(timeout=120)[1].decode() for process in processes]
+    assert [process.returncode for process in processes] == [1, 1]
+    assert "holds a run with other settings" in said[0]
+    assert "error: rank 1 ends, for another rank has refused to train" in said[1]
 
 
 @pytest.mark.slow
