@@ -41,6 +41,27 @@ def test_glue_prints_the_table_and_trains_nothing_the_second_time(
     assert "learning_rate: 1e-05 → 0.1" in capsys.readouterr().err
 
 
+def test_published_scores_stand_below_and_failed_cells_wait_to_be_asked_for(
+    glue: Path,  # noqa: F811
+    checkpoint: CheckpointFactory,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments = command(checkpoint(), glue, tmp_path / "out", "--published")
+    monkeypatch.setenv("SYMBERT_FAILPOINT", "finetune.begin:1:full")
+    assert run(arguments) == 1
+    output = capsys.readouterr()
+    assert "| base, pairwise (Courtois et al., 2024) | 79.36 (0.37) |" in output.out
+    assert "failed: OSError: [Errno 28] No space left on device" in output.out
+    assert "hint: --retry-failed tries the failed cells again" in output.err
+    monkeypatch.delenv("SYMBERT_FAILPOINT")
+    assert run(arguments) == 1
+    assert "(in an earlier run)" in capsys.readouterr().err
+    assert run([*arguments, "--retry-failed"]) == 0
+    assert "failed" not in capsys.readouterr().out
+
+
 def test_a_stopped_grid_exits_with_75_and_goes_on(
     glue: Path,  # noqa: F811
     checkpoint: CheckpointFactory,  # noqa: F811
