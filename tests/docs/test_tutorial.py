@@ -64,5 +64,8 @@ def test_the_how_tos_and_concepts_name_commands_and_options_that_exist() -> None
                     name = next((name for name in known if words[: len(name.split())] == name.split()), None)
                     assert name, f"{page.name}: {line}"
                     options = {option for parameter in known[name].params for option in parameter.opts}
-                    used = {word for word in words if word.startswith("--")}
+                    if words[1] == "slurm":  # which passes on what is not its own
+                        submitted = known[f"symbert {words[2]}"].params
+                        options |= {option for parameter in submitted for option in parameter.opts}
+                    used = {word.partition("=")[0] for word in words if word.startswith("--")}
                     assert used <= options, f"{page.name}: {line}"
