@@ -54,6 +54,7 @@ def test_the_scores_of_both_sides_are_compared_and_kept(
     assert found.stdout == (tmp_path / "scores.md").read_text("utf-8")
     _, name, peer, ours, constant, *_ = (cell.strip() for cell in found.stdout.splitlines()[2].split("|"))
     assert (name, constant) == ("cola, matthews_correlation", "0.00")
+    assert found.stdout.splitlines()[2].endswith(("| yes | yes |", "| yes | no |"))
     assert float(peer.split()[0]) > 50 < float(ours.split()[0])  # a red thing is acceptable: both sides learn it
     cells = sorted(path.name for path in tmp_path.rglob("cola-*.json"))
     assert cells == ["cola-1.json", "cola-1.json", "cola-2.json", "cola-2.json"]
