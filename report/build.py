@@ -90,8 +90,9 @@ def _loss_facts(compared: Sequence[Comparison]) -> list[Fact]:
         facts.append(Fact("lowest last loss", f"{best.losses[-1]:.3f}", f"{best.label}; {comparison.title}"))
         ends = [(end, curve.label) for curve in curves if (end := plateau_of(comparison, curve)) is not None]
         if len(ends) > 1:
-            end, label = min(ends, key=lambda found: found[0])
-            facts.append(Fact("first off the plateau", f"step {end:,}", f"{label}; {comparison.title}"))
+            first = min(end for end, _ in ends)
+            labels = ", ".join(label for end, label in ends if end == first)
+            facts.append(Fact("first off the plateau", f"step {first:,}", f"{labels}; {comparison.title}"))
     return facts
 
 

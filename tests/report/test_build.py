@@ -200,9 +200,12 @@ def test_an_unknown_format_and_a_folder_of_other_things_are_refused(
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "precious"
 
 
-def test_the_first_run_to_leave_its_plateau_is_named(study: Study, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("ends", "named"), [((12, 8), "pairwise"), ((8, 8), "original, pairwise")])
+def test_the_first_run_to_leave_its_plateau_is_named(
+    study: Study, tmp_path: Path, ends: tuple[int, int], named: str
+) -> None:
     folders = []
-    for run_folder, left in ((study.runs[0], 12), (study.runs[2], 8)):
+    for run_folder, left in zip((study.runs[0], study.runs[2]), ends, strict=True):
         folder = tmp_path / run_folder.name
         shutil.copytree(run_folder, folder, ignore=shutil.ignore_patterns("checkpoints"))
         rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text("utf-8").splitlines()]
@@ -214,4 +217,4 @@ def test_the_first_run_to_leave_its_plateau_is_named(study: Study, tmp_path: Pat
         folders.append(folder)
     facts = {fact.label: fact for fact in build_report(Inputs(tuple(folders))).facts}
     found = facts["first off the plateau"]
-    assert (found.value, found.note.partition(";")[0]) == ("step 8", "pairwise")
+    assert (found.value, found.note.partition(";")[0]) == ("step 8", named)
