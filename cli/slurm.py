@@ -85,7 +85,7 @@ def glue(
     # Devices are those of the machines that will do the work, not of this one.
     missing, count = open_slices(replace(request_of(parameters), device="cpu"), slices, say)
     if not missing:
-        say(f"{parameters['out']} is finished: there is nothing to submit")
+        say(f"{parameters['out']}: there is nothing to submit")
         return 0
     resources = Resources(cpus, gpus, memory, time, at_a_time, tuple(sbatch or ()))
     return _print(context, count, missing, resources, script)

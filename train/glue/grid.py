@@ -141,13 +141,17 @@ def run_grid(
 def open_slices(request: Request, count: int | None, notice: Callable[[str], None] = print) -> tuple[list[int], int]:
     """Write down what slices are to train; returns those with something left to do, and how many there are.
 
-    `count` None is one a cell, at most MOST_SLICES. Raises as run_grid does.
+    `count` None is one a cell, at most MOST_SLICES; `notice` hears of cells that failed and are to be left so. Raises
+    as run_grid does.
     """
     grid = _Grid(request, notice)
     with folder_lock(request.out):
         grid.open(None, "slurm")
         count = count or min(len(grid.groups()), MOST_SLICES)
         left = [number for number in range(count) if grid.missing(grid.of_slice(Slice(number, count)))]
+        failed = grid.known_failures(grid.cells)
+        for cell, reason in failed.items():
+            notice(f"{cell.name} failed in an earlier run: {reason}; --retry-failed tries it again")
         if not left:
             grid.table(write=True)
             grid.board.end()

@@ -60,6 +60,21 @@ def test_slices_train_the_same_cells_and_finishing_writes_the_table(request_: Re
     assert not (out / STATUS).exists()
 
 
+def test_a_failed_cell_is_submitted_again_on_request(request_: Request, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert open_slices(request_, 4) == ([0, 1, 2, 3], 4)
+    monkeypatch.setenv("SYMBERT_FAILPOINT", "finetune.begin:2:full")
+    outcomes = [run_grid(replace(request_, slice=f"{number}/4")) for number in range(4)]
+    assert [len(outcome.failed) for outcome in outcomes] == [0, 1, 0, 0]
+    monkeypatch.delenv("SYMBERT_FAILPOINT")
+    gathered = run_grid(replace(request_, slice="finish"))
+    assert (gathered.found, gathered.left, len(gathered.failed)) == (3, 0, 1)
+    told: list[str] = []
+    assert open_slices(request_, 4, told.append) == ([], 4)
+    assert len(told) == 1
+    assert "failed in an earlier run: OSError: [Errno 28]" in told[0]
+    assert open_slices(replace(request_, retry_failed=True), 4) == ([1], 4)
+
+
 def test_a_slice_of_a_folder_that_was_not_opened_is_refused(request_: Request) -> None:
     with pytest.raises(TrainError, match="was not opened for slices"):
         run_grid(replace(request_, slice="0/2"))
