@@ -23,7 +23,7 @@ from blocklists.hashing import Hashes, hash_spans
 from blocklists.lock import ATTRIBUTION, LICENCE, read_lock
 from blocklists.ut1 import Category, read_folder
 from durable.errors import with_hint
-from durable.files import write_bytes
+from durable.files import file_above, write_bytes
 
 MAGIC = b"UT1index"
 FORMAT = 1
@@ -43,7 +43,16 @@ def compile_folder(folder: Path, wanted: Sequence[str] | None = None) -> bytes:
 
 
 def compile_to(folder: Path, out: Path, wanted: Sequence[str] | None = None) -> dict[str, Any]:
-    """Write the index of a folder's lists to `out`, whole or not at all; returns its header."""
+    """Write the index of a folder's lists to `out`, whole or not at all; returns its header.
+
+    Raises BlocklistError, before it reads a list, if `out` is a folder or leads through a file.
+    """
+    if out.is_dir():
+        raise with_hint(
+            BlocklistError(f"{out} is a folder, expected the name of the index file"), f"--out {out / 'ut1.index'}"
+        )
+    if above := file_above(out):
+        raise BlocklistError(f"{out} leads through {above}, which is a file")
     content = compile_folder(folder, wanted)
     write_bytes(out, content)
     return checked(memoryview(content), str(out))[0]

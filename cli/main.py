@@ -6,6 +6,7 @@ or found damaged; 75 everything saved, not finished; 130 Ctrl-C.
 
 import errno
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -38,7 +39,14 @@ from durable.signals import EXIT_DONE, EXIT_INTERRUPTED, EXIT_REFUSED, EXIT_UNFI
 
 OUR_PACKAGES = frozenset({"symbert", "blocklists", "oscar_prep", "train", "report", "durable", "cli"})
 # What the machine refuses rather than what we got wrong: no traceback helps against a full disk.
-MACHINE_REFUSALS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS})
+MACHINE_REFUSALS = frozenset(
+    {
+        errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO,
+        errno.ENAMETOOLONG, errno.ENOTDIR, errno.ELOOP,
+    }
+)  # fmt: skip
+# Of a path on the command line these are the user's to mend; of any other they are a fault of ours, with a traceback.
+PATH_REFUSALS = frozenset({errno.ENOENT, errno.EEXIST, errno.EISDIR, errno.ENOTEMPTY})
 # Typer carries its own copy of click; its public BadParameter leads to the base class of all usage errors.
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
 
@@ -116,11 +124,21 @@ def run(arguments: list[str]) -> int:
             raise
         print_error(error)
     except OSError as error:
-        if error.errno not in MACHINE_REFUSALS:
+        given = _given_path(error, arguments) if error.errno in PATH_REFUSALS else None
+        if error.errno not in MACHINE_REFUSALS and given is None:
             raise
-        where = f"{error.filename}: " if error.filename else ""
-        say(f"error: {where}{error.strerror}")
+        where = given or error.filename
+        reason = "is a file, expected a folder" if error.errno == errno.EEXIST else error.strerror
+        say(f"error: {where}: {reason}" if where else f"error: {reason}")
     return EXIT_REFUSED
+
+
+def _given_path(error: OSError, arguments: list[str]) -> Path | None:
+    """The path that the error names, if it stands on the command line or a path there leads through it."""
+    values = (word.partition("=")[2] if word.startswith("--") and "=" in word else word for word in arguments)
+    given = {folder for value in map(Path, values) for folder in (value, *value.parents)}
+    named = [Path(name) for name in (error.filename2, error.filename) if isinstance(name, str | Path)]
+    return next((path for path in named if path in given), None)
 
 
 def _wrong_command_line(error: Exception) -> int:

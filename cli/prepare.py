@@ -42,7 +42,7 @@ def prepare(
     tokenizer: Annotated[
         str, typer.Option(metavar="PATH|HUB_ID", help="Folder with tokenizer.json, or a model on the hub.")
     ] = "bert-base-uncased",
-    sequence_length: Annotated[int, typer.Option(min=3, help="Tokens in a sample.")] = 512,
+    sequence_length: Annotated[int, typer.Option(min=3, max=65_536, help="Tokens in a sample.")] = 512,
     validation_samples: Annotated[int, typer.Option(min=0, help="Samples held out; 0 for none.")] = 10_000,
     validation_share: Annotated[
         float, typer.Option(callback=number(above=0, below=1), help="Share of documents they are drawn from.")

@@ -16,6 +16,7 @@ def recorded(out: Path, name: str, identity: Mapping[str, Any]) -> dict[str, Any
     Raises StudyError, and says what differs, if it was begun with another one or holds other things.
     """
     from durable.errors import with_hint
+    from durable.files import file_above
     from durable.locks import LOCK_NAME
     from durable.settings import difference
 
@@ -32,4 +33,6 @@ def recorded(out: Path, name: str, identity: Mapping[str, Any]) -> dict[str, Any
         raise with_hint(StudyError(message), "give --out a new folder")
     if out.exists() and not out.is_dir():
         raise with_hint(StudyError(f"{out} is a file, expected a folder"), "give --out a new folder")
+    if above := file_above(out):
+        raise with_hint(StudyError(f"{out} leads through {above}, which is a file"), "give --out a new folder")
     return None

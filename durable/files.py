@@ -28,6 +28,11 @@ def partial_name(path: Path) -> Path:
     return path.with_name(f".{path.name}{PARTIAL}{secrets.token_hex(4)}")
 
 
+def file_above(path: Path) -> Path | None:
+    """The file that stands where a folder above `path` is wanted; None if nothing stands in its way."""
+    return next((above for above in path.parents if above.is_file()), None)
+
+
 @contextlib.contextmanager
 def whole_file(path: Path, *, check: Callable[[Path], None] | None = None, name: str = "file") -> Iterator[BinaryIO]:
     """Yield a binary file that appears at `path` only if the block, and then `check`, raise nothing.

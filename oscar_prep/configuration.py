@@ -24,7 +24,7 @@ class Configuration(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    sequence_length: int = Field(512, ge=3)
+    sequence_length: int = Field(512, ge=3, le=65_536)
     """Tokens in one sample: [CLS], [SEP] and at least one to predict."""
     validation_samples: int = Field(10_000, ge=0)
     """Samples kept for validation; 0 holds nothing out."""

@@ -58,6 +58,15 @@ def test_an_unknown_category_is_refused_and_nothing_is_written(
     assert not index.exists()
 
 
+@pytest.mark.parametrize(("out", "problem"), [("", "is a folder"), ("file/index", "which is a file")])
+def test_an_index_that_cannot_be_written_is_refused_before_the_lists_are_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], out: str, problem: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert run(["blocklists", "compile", str(tmp_path / "no lists"), "--out", str(tmp_path / out)]) == 1
+    assert problem in capsys.readouterr().err
+
+
 def test_fetch_refuses_http(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["blocklists", "fetch", "--source", "http://a.example/x", "--out", str(tmp_path / "ut1")]) == 1
     assert "not an https address" in capsys.readouterr().err

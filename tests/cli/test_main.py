@@ -9,6 +9,7 @@ import typer
 from cli import main as command_line
 from cli.main import run
 from durable.errors import DurableError, with_hint
+from tests.corpora import write_corpus
 
 ROOT = Path(__file__).parents[2]
 
@@ -68,6 +69,63 @@ def test_a_full_disk_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch, capsys
     monkeypatch.setattr(command_line, "app", app)
     assert run(["write"]) == 1
     assert capsys.readouterr().err == "error: out/shard: No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["report", "--out", "{file}/x"],
+        ["export", "{folder}", "--out", "{file}/x"],
+        ["tokenizer", "train", "{shards}", "--out", "{file}/x"],
+        ["demo", "--out", "{file}/x"],
+        [
+            "pretrain",
+            "--data",
+            "{corpus}",
+            "--size",
+            "small",
+            "--operator",
+            "original",
+            "--out",
+            "{file}/x",
+            "--dry-run",
+        ],
+        ["pretrain", "--data", "{corpus}", "--size", "small", "--operator", "original", "--out", "{long}", "--dry-run"],
+        ["prepare", "{shards}", "--tokenizer", "{corpus}/tokenizer", "--out", "{long}"],
+        ["prepare", "{shards}", "--tokenizer", "{corpus}/tokenizer", "--out", "{file}/x"],
+    ],
+    ids=" ".join,
+)
+def test_an_out_that_cannot_be_is_one_line_and_exit_code_1(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "shards/part_1.jsonl").write_text('{"content": "some words"}\n')
+    write_corpus(tmp_path / "corpus")
+    places = {name: tmp_path / name for name in ("file", "folder", "shards", "corpus")}
+    assert run([word.format(long=tmp_path / ("a" * 300), **places) for word in arguments]) == 1
+    error = capsys.readouterr().err
+    assert error.count("error: ") == 1
+    assert "Traceback" not in error
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["corpus", "file", "shards"]
+
+
+def test_a_missing_file_that_nobody_named_keeps_its_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app = typer.Typer()
+    app.callback()(lambda: None)
+
+    @app.command()
+    def read(path: Path, below: str = "") -> None:
+        (path / below).read_bytes()
+
+    monkeypatch.setattr(command_line, "app", app)
+    assert run(["read", f"{tmp_path / 'absent'}"]) == 1
+    assert capsys.readouterr().err == f"error: {tmp_path / 'absent'}: No such file or directory\n"
+    with pytest.raises(FileNotFoundError):
+        run(["read", str(tmp_path), "--below", "absent"])
 
 
 def test_env_prints_versions_as_text_and_as_json(capsys: pytest.CaptureFixture[str]) -> None:

@@ -172,3 +172,10 @@ def test_shards_hold_little_endian_uint16(arguments: list[str], tmp_path: Path) 
     assert run(arguments) == 0
     data = (tmp_path / "out/train/data-00000-of-00001.arrow").read_bytes()
     assert np.array([2, 1, 3] * 5, "<u2").tobytes() in data  # one unknown word a document: no pre-tokenizer
+
+
+def test_a_sample_longer_than_any_model_takes_is_a_wrong_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["prepare", str(tmp_path), "--out", str(tmp_path / "out"), "--sequence-length", "99999999999"]) == 2
+    assert "'--sequence-length'" in capsys.readouterr().err
