@@ -50,6 +50,8 @@ def _plan(inputs: list[str], tokenizer: str, configuration: "Configuration", sou
     if found.ignored and not quiet:
         names = ", ".join(path.name for path in found.ignored[:5])
         say(f"ignored {len(found.ignored)} other files: {names}{', …' if len(found.ignored) > 5 else ''}")
+    if found.corpora and not quiet:
+        say(f"left out what is a corpus already: {', '.join(map(str, found.corpora))}")
     chosen = CorpusTokenizer.find(tokenizer)
     if chosen.why_no_table and not quiet:
         reason = chosen.why_no_table

@@ -3,7 +3,7 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ ALONE = (".jsonl", ".gz", ".zst", ".zstd", ".parquet")
 CHECKSUM_FILE = re.compile(r"(?i)(?:.*\.|checksum\.|)(sha256|sha384)(?:sums?)?(?:\.txt)?$")
 CHECKSUM_LINE = re.compile(r"^\\?([0-9a-fA-F]+) [ *](.+?)\r?$")
 WHAT_TO_GIVE = "give the folder of the downloaded shards, or the files themselves"
+STATE = "units/configuration.json"
 HEX_DIGITS = {"sha256": 64, "sha384": 96}
 
 
@@ -35,6 +36,8 @@ class Inputs:
 
     files: list[InputFile]
     ignored: list[Place]
+    corpora: list[Place]
+    """Corpora that earlier runs made within a folder: never input, though their tables are named like shards."""
 
 
 def discover(inputs: Sequence[Place]) -> Inputs:
@@ -45,9 +48,11 @@ def discover(inputs: Sequence[Place]) -> Inputs:
     """
     found: list[tuple[Place, str, str]] = []
     ignored: list[Place] = []
+    corpora: list[Place] = []
     for given in inputs:
         if given.is_dir():
-            inside, others = _search(given)
+            inside, others, made = _search(given)
+            corpora += made
             found += [(path, _name_below(given, path), f"{given.resolve().name}/") for path in inside]
             ignored += others
         else:
@@ -61,7 +66,7 @@ def discover(inputs: Sequence[Place]) -> Inputs:
         InputFile(path, name, checksums.get(path.parent / path.name))
         for (path, _, _), name in zip(found, names, strict=True)
     ]
-    return Inputs(files, ignored)
+    return Inputs(files, ignored, corpora)
 
 
 def natural_key(path: Place) -> list[tuple[int, int | str]]:
@@ -83,9 +88,14 @@ def _files_below(folder: Place) -> Iterator[Place]:
         yield from (Path(parent, name) for name in names)
 
 
-def _search(folder: Place) -> tuple[list[Place], list[Place]]:
+def _search(folder: Place) -> tuple[list[Place], list[Place], list[Place]]:
+    """Shards, other files, and the corpora whose files are neither."""
+    files = {_name_below(folder, path): path for path in _files_below(folder)}
+    corpora = sorted(_corpora(files))
     inside, others = [], []
-    for path in _files_below(folder):
+    for name, path in files.items():
+        if any(name.startswith(f"{corpus}/") for corpus in corpora):
+            continue
         if path.name.endswith(IN_FOLDERS) and path.is_file():
             inside.append(path)
         elif not CHECKSUM_FILE.fullmatch(path.name):
@@ -95,7 +105,17 @@ def _search(folder: Place) -> tuple[list[Place], list[Place]]:
             PrepareError(f"{folder} holds no file named *{', *'.join(IN_FOLDERS)}"),
             WHAT_TO_GIVE,
         )
-    return sorted(inside, key=natural_key), sorted(others, key=natural_key)
+    return sorted(inside, key=natural_key), sorted(others, key=natural_key), [folder / name for name in corpora]
+
+
+def _corpora(names: Collection[str]) -> Iterator[str]:
+    """The folders that hold what `symbert prepare` begins or ends a corpus with."""
+    for name in names:
+        corpus, _, last = name.rpartition("/")
+        if last == "manifest.json" and f"{corpus}/dataset_dict.json" in names and corpus:
+            yield corpus
+        elif name.endswith(f"/{STATE}"):
+            yield name.removesuffix(f"/{STATE}")
 
 
 def _check_file(path: Place) -> None:

@@ -7,13 +7,14 @@ from typing import Any
 
 from durable.remote import RemotePath
 from oscar_prep.configuration import Configuration
+from oscar_prep.inputs import STATE as STATE
 from oscar_prep.inputs import InputFile
 from oscar_prep.record import Unit
 from oscar_prep.sources import NO_SOURCES, Sources
 from oscar_prep.tokenizer import CorpusTokenizer
 
 FORMAT, FORMAT_VERSION = "symbert corpus", 1
-MANIFEST, STATE, TOKENIZER = "manifest.json", "units/configuration.json", "tokenizer"
+MANIFEST, TOKENIZER = "manifest.json", "tokenizer"
 INDEX = "units/blocklists.index"
 
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from cli.main import run
+from tests.corpora import write_corpus
 
 PAPERS_SAMPLES = "d0f902005a2f17d1011c4a06c3cb1912d2a070a84fee9bc4b6eac59ae920c324"
 
@@ -179,3 +180,22 @@ def test_a_sample_longer_than_any_model_takes_is_a_wrong_command_line(
 ) -> None:
     assert run(["prepare", str(tmp_path), "--out", str(tmp_path / "out"), "--sequence-length", "99999999999"]) == 2
     assert "'--sequence-length'" in capsys.readouterr().err
+
+
+def test_a_corpus_made_within_its_input_folder_is_no_input_of_the_same_command_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_corpus(tmp_path / "tiny")
+    (tmp_path / "in").mkdir()
+    record = {"content": "w1 w2 w3 w4 w5 w6 w7 w8", "metadata": {"harmful_pp": 500.0}}
+    (tmp_path / "in/part_1.jsonl").write_text(20 * (json.dumps(record) + "\n"))
+    arguments = [
+        "prepare", tmp_path / "in", "--out", tmp_path / "in/out", "--tokenizer", tmp_path / "tiny/tokenizer",
+        "--sequence-length", "8", "--validation-samples", "0", "--no-report",
+    ]  # fmt: skip
+    first = run_json(capsys, *arguments)
+    assert run_json(capsys, *arguments)["corpus_hash"] == first["corpus_hash"]
+    (tmp_path / "in/out/units/configuration.json").unlink()
+    assert run([*map(str, arguments[:3]), str(tmp_path / "other"), *map(str, arguments[4:])]) == 0
+    assert f"left out what is a corpus already: {tmp_path / 'in/out'}\n" in capsys.readouterr().err
+    assert json.loads((tmp_path / "other/manifest.json").read_text())["corpus_hash"] == first["corpus_hash"]
