@@ -24,6 +24,19 @@ KNOWN_ALIASES = {
 }
 """UT1's second names, symbolic links in its archive; a copy made without links holds them as folders or not at all."""
 
+KNOWN_CATEGORIES = (
+    "adult", "agressif", "ai", "arjel", "associations_religieuses", "astrology", "audio-video", "bank", "bitcoin",
+    "blog", "celebrity", "chat", "child", "cleaning", "cooking", "cryptojacking", "dangerous_material", "dating",
+    "ddos", "dialer", "doh", "download", "drogue", "dynamic-dns", "educational_games", "examen_pix",
+    "exceptions_liste_bu", "fakenews", "filehosting", "financial", "forums", "gambling", "games", "hacking",
+    "jobsearch", "lingerie", "liste_blanche", "liste_bu", "malware", "manga", "marketingware", "mixed_adult",
+    "mobile-phone", "phishing", "press", "publicite", "radio", "reaffected", "redirector", "remote-control",
+    "residential-proxies", "sect", "sexual_education", "shopping", "shortener", "social_networks", "special",
+    "sports", "stalkerware", "strict_redirector", "strong_redirector", "translation", "tricheur", "tricheur_pix",
+    "update", "vpn", "warez", "webhosting", "webmail",
+)  # fmt: skip
+"""The lists that UT1 publishes, or has; it adds others from time to time, so that an unknown name may be right."""
+
 _HOSTS_FILE_ADDRESS = "0.0.0.0"
 
 

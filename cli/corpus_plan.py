@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cli.console import say
+from cli.values import refuse
 
 if TYPE_CHECKING:
     from oscar_prep.configuration import Configuration
@@ -77,6 +78,22 @@ def _with_output(plan: "Plan", out: str, staging: Path | None) -> "Plan":
     if staging is not None:
         raise with_hint(PrepareError(f"--staging is for an --out that is a URL, not for {out}"), "leave it out")
     return replace(plan, out=target)
+
+
+def check_categories(text: str | None) -> None:
+    """Refuse, as a wrong command line, what looks like a slip for a category of UT1; say so of other unknown names.
+
+    Judged by lists, names are held to the lists themselves; records may carry any.
+    """
+    import difflib
+
+    from blocklists.ut1 import KNOWN_ALIASES, KNOWN_CATEGORIES
+
+    known = {*KNOWN_CATEGORIES, *KNOWN_ALIASES}
+    for name in sorted(set(names_of(text or "")) - known):
+        if near := difflib.get_close_matches(name, known):
+            raise refuse("--drop-categories", f"`{name}` is not a category of UT1; near it are {', '.join(near)}")
+        say(f"note: `{name}` is not a category of UT1 as we know it; only records that carry it are dropped by it")
 
 
 def names_of(text: str) -> tuple[str, ...]:

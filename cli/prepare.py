@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from cli.console import AsJson, Quiet, command_line, print_json, progress, say
-from cli.corpus_plan import names_of, plan_of
+from cli.corpus_plan import check_categories, names_of, plan_of
 from cli.engine import RUNNING, EngineName, RayAddress, SliceOption
 from cli.values import number, refuse
 from durable.signals import EXIT_DONE, EXIT_QUARANTINED, StopRequest
@@ -147,6 +147,8 @@ def prepare(
     """Filter, tokenize and pack OSCAR into a corpus of exact rows that `datasets.load_from_disk` opens too."""
     _refuse_empty_range(harmful_pp)
     _refuse_unknown_warnings(drop_warnings)
+    if blocklists is None:
+        check_categories(drop_categories)
     if out is None and estimate is None:
         raise typer.BadParameter("missing option '--out'")
     if estimate is not None and (engine != "local" or slice_ is not None):

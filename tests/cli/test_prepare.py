@@ -199,3 +199,24 @@ def test_a_corpus_made_within_its_input_folder_is_no_input_of_the_same_command_a
     assert run([*map(str, arguments[:3]), str(tmp_path / "other"), *map(str, arguments[4:])]) == 0
     assert f"left out what is a corpus already: {tmp_path / 'in/out'}\n" in capsys.readouterr().err
     assert json.loads((tmp_path / "other/manifest.json").read_text())["corpus_hash"] == first["corpus_hash"]
+
+
+def test_a_slip_in_a_category_is_refused_and_a_name_of_ones_own_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["prepare", str(tmp_path / "absent"), "--out", str(tmp_path / "out"), "--drop-categories"]
+    assert run([*arguments, "sect,adlt"]) == 2
+    assert "`adlt` is not a category of UT1; near it are adult" in capsys.readouterr().err
+    assert run([*arguments, "adult,zzz"]) == 1
+    told = capsys.readouterr().err
+    assert "note: `zzz` is not a category of UT1" in told
+    assert "absent does not exist" in told
+    assert run([*arguments, "adult,porn"]) == 1
+    assert "note: " not in capsys.readouterr().err
+
+
+def test_the_categories_dropped_by_default_are_known() -> None:
+    from blocklists.ut1 import KNOWN_CATEGORIES
+    from oscar_prep.configuration import DROPPED_CATEGORIES
+
+    assert set(DROPPED_CATEGORIES) <= set(KNOWN_CATEGORIES)
