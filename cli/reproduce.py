@@ -8,7 +8,7 @@ import typer
 from cli.chain import Chain
 from cli.console import AsJson, Quiet, print_json, say
 from cli.study import RECORD, SCALES, Sources, Study
-from cli.study_inputs import Sizes
+from cli.study_inputs import Sizes, check_sources
 
 # What tells the models of a study apart is not to be set for all of them.
 STUDIED = ("model.attention_operator", "model.pairwise_init", "model.attention_logit_gain", "training.seed")
@@ -52,7 +52,12 @@ def reproduce(
     sources = _sources(scale, inputs or [], tokenizer, data_dir)
     study = Study(scale, out, sources, seeds, controls, tuple(assignments or ()), device)
     _refuse_studied(study)
+    from cli.record import recorded
     from cli.study_plan import make_plan
+
+    recorded(out, RECORD, study.identity())
+    if scale != "nano":
+        check_sources(sources, asks_the_hub=not dry_run)
 
     plan = make_plan(study)
     if dry_run:

@@ -1,8 +1,12 @@
-"""What nano starts from: Python's documentation strings as shards of OSCAR, and the demo's two tiny tasks."""
+"""What a study starts from: that of nano is made here, Python's documentation strings as shards of OSCAR, and the
+demo's two tiny tasks; that of the paper's sizes is checked."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cli.study import Sources
 
 
 @dataclass(frozen=True)
@@ -12,6 +16,24 @@ class Sizes:
     modules: int | None = None
     train_sentences: int = 800
     dev_sentences: int = 200
+
+
+def check_sources(sources: "Sources", *, asks_the_hub: bool) -> None:
+    """Refuse what a later command would refuse, days into the study: shards, tokenizer, tasks. Writes nothing.
+
+    Raises the refusal of that command. What is on the hub alone is looked for only if that may be asked.
+    """
+    from durable.remote import place
+    from oscar_prep.inputs import discover
+    from oscar_prep.tokenizer import CorpusTokenizer
+    from train.glue.read import check_files
+    from train.glue.tasks import chosen_tasks
+
+    discover([place(text) for text in sources.inputs])
+    if asks_the_hub or Path(sources.tokenizer).exists() or sources.tokenizer.startswith((".", "/")):
+        CorpusTokenizer.find(sources.tokenizer)
+    if sources.data_dir is not None:
+        check_files(chosen_tasks(["all"]), Path(sources.data_dir))
 
 
 def write_inputs(out: Path, sizes: Sizes) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from cli.reproduce import run_study
 from cli.study import CONTROLS, PAPER, SCALES, Sources, Study
 from cli.study_inputs import Sizes
 from symbert import OPERATORS
+from tests.corpora import write_corpus
 
 FEW = Sizes(modules=120, train_sentences=16, dev_sentences=8)
 SHORT = (
@@ -23,6 +24,13 @@ SHORT = (
     "runtime.micro_batch_size=8",
 )
 SHARDS = ["--input", "shards"]
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    folder = tmp_path_factory.mktemp("shards")
+    (folder / "part_1.jsonl").write_text("{}\n", "utf-8")
+    return ["--input", str(folder)]
 
 
 def tiny(out: Path, **others: Any) -> Study:
@@ -84,9 +92,9 @@ def test_the_plan_counts_the_runs_that_are_finished(
 
 @pytest.mark.parametrize("scale", SCALES)
 def test_the_plan_of_every_scale_names_its_costs_and_their_basis_and_writes_nothing(
-    scale: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    scale: str, tmp_path: Path, shards: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    where = ["--scale", scale, "--out", str(tmp_path / "out"), *(SHARDS if scale != "nano" else [])]
+    where = ["--scale", scale, "--out", str(tmp_path / "out"), *(shards if scale != "nano" else [])]
     plan = planned(capsys, *where)
     assert [stage["name"] for stage in plan["stages"]] == ["corpus", "pre-training", "GLUE"]
     assert all(stage["basis"] for stage in plan["stages"])
@@ -107,13 +115,13 @@ def test_seeds_and_controls_multiply_the_runs(tmp_path: Path, capsys: pytest.Cap
 
 
 @pytest.mark.parametrize("scale", SCALES)
-def test_every_command_of_the_plan_is_one(scale: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_of_the_plan_is_one(scale: str, shards: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     import typer
 
     from cli.main import app
 
-    shards = SHARDS if scale != "nano" else []
-    plan = planned(capsys, "--scale", scale, "--out", "out", "--controls", "--device", "cpu", *shards)
+    sources = shards if scale != "nano" else []
+    plan = planned(capsys, "--scale", scale, "--out", "out", "--controls", "--device", "cpu", *sources)
     root = typer.main.get_command(app)
     for command in plan["commands"]:
         words = shlex.split(command)[1:]
@@ -172,7 +180,43 @@ def test_another_study_in_the_same_folder_is_refused(tmp_path: Path, capsys: pyt
     assert "was begun otherwise: scale: 'base' → 'nano'" in capsys.readouterr().err
 
 
-def test_a_folder_of_other_things_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("dry_run", [[], ["--dry-run"]], ids=["really", "dry run"])
+def test_a_folder_of_other_things_is_left_alone(
+    dry_run: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "thesis.tex").write_text("precious", "utf-8")
-    assert run(["reproduce", "--scale", "nano", "--out", str(tmp_path), "--quiet"]) == 1
+    assert run(["reproduce", "--scale", "nano", "--out", str(tmp_path), "--quiet", *dry_run]) == 1
     assert "holds other things (thesis.tex) and no study.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("dry_run", [[], ["--dry-run"]], ids=["really", "dry run"])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--input", "{0}/absent"], "absent does not exist, expected a file or a folder of shards"),
+        (["--input", "{1}", "--tokenizer", "{0}"], "holds no tokenizer.json"),
+        (["--input", "{1}", "--tokenizer", "{0}/absent"], "absent is neither a folder nor a tokenizer"),
+        (
+            ["--input", "{1}", "--tokenizer", "{2}", "--data-dir", "{0}/absent"],
+            "absent does not exist, expected a fold",
+        ),
+        (
+            ["--input", "{1}", "--tokenizer", "{2}", "--data-dir", "{0}"],
+            "does not exist, expected dev.tsv and train.tsv in it",
+        ),
+    ],
+)
+def test_sources_that_are_not_there_are_refused_before_anything_is_written(
+    arguments: list[str],
+    message: str,
+    dry_run: list[str],
+    tmp_path: Path,
+    shards: list[str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    places = (tmp_path / "empty", shards[1], write_corpus(tmp_path / "corpus") / "tokenizer")
+    places[0].mkdir()
+    words = [word.format(*places) for word in arguments]
+    assert run(["reproduce", "--scale", "base", "--out", str(tmp_path / "out"), *words, *dry_run]) == 1
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

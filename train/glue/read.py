@@ -8,7 +8,7 @@ import functools
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -121,13 +121,23 @@ def _hub_test(task: Task) -> dict[str, Split]:
     return splits
 
 
-def _from_folder(task: Task, data_dir: Path) -> TaskData:
+def check_files(tasks: Iterable[Task], data_dir: Path) -> None:
+    """Raises TrainError if a file of a task is not in `data_dir`; reads none."""
+    for task in tasks:
+        _layout(task, _folder(task, data_dir))
+
+
+def _folder(task: Task, data_dir: Path) -> Path:
     if not data_dir.is_dir():
         raise with_hint(
             TrainError(f"{data_dir} does not exist, expected a folder with the GLUE tasks as TSV files"),
             f"leave --data-dir out to read {HUB_DATASET} from the hub",
         )
-    folder = data_dir / task.folder
+    return data_dir / task.folder
+
+
+def _from_folder(task: Task, data_dir: Path) -> TaskData:
+    folder = _folder(task, data_dir)
     layout = _layout(task, folder)
     splits = {}
     for name, file in layout.files.items():
