@@ -38,9 +38,11 @@ def inspect(
         raise with_hint(error, "--sample 0, --url URL, --near harmful_pp=5 or --top-dropped")
     border = None if near is None else _score_and_value(near)
     from oscar_prep.errors import PrepareError
+    from oscar_prep.manifest import check_listed
     from oscar_prep.provenance import Corpus
     from oscar_prep.reopen import InputFiles
 
+    check_listed(corpus)
     opened = Corpus(corpus)
     files = InputFiles(opened, inputs) if inputs else None
     if sample is not None:
@@ -70,6 +72,7 @@ def thresholds(
 
     Tokens of documents that the corpus dropped are estimated by their bytes, and marked ≈.
     """
+    from oscar_prep.manifest import check_listed
     from oscar_prep.provenance import Corpus
     from oscar_prep.thresholds import as_table, funnels
 
@@ -77,6 +80,7 @@ def thresholds(
         minima = [float(text) for text in min_harmful_pp.split(",")]
     except ValueError:
         raise refuse("--min-harmful-pp", f"{min_harmful_pp} is not a list of numbers such as 3,5,10") from None
+    check_listed(corpus)
     opened = Corpus(corpus)
     found = funnels(opened, minima)
     if as_json:

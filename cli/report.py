@@ -35,6 +35,7 @@ def report(
 
     It reads folders and changes none of them; what it wrote is printed on stdout.
     """
+    from oscar_prep.manifest import check_listed
     from report.build import Inputs, build_report
     from report.write import chosen_format, write_report
 
@@ -43,6 +44,8 @@ def report(
     folders = {"--corpus": corpus, "--glue": glue, "--published": published, "--figures": figures, "--out": out}
     for option, path in folders.items():
         words += [option, str(path)] if path is not None else []
+    if corpus is not None:
+        check_listed(corpus)
     made = build_report(Inputs(tuple(runs or ()), corpus, glue, published, [*words, "--format", kind]))
     written = [str(path) for path in write_report(made, out, kind, figures)]
     counts = {"sections": len(made.sections), "tables": len(made.tables()), "charts": len(made.charts())}

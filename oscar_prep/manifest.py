@@ -18,7 +18,7 @@ from oscar_prep.inputs import WHAT_TO_GIVE
 from oscar_prep.ledger import Ledger
 from oscar_prep.plan import FORMAT, FORMAT_VERSION, MANIFEST, STATE, TOKENIZER, Plan
 from oscar_prep.record import TRAIN, VALIDATION, Unit, UnitRecord
-from oscar_prep.shards import FileRecord, corpus_hash, dataset_files, read_json, read_rows, shard_writer
+from oscar_prep.shards import SPLITS, FileRecord, corpus_hash, dataset_files, read_json, read_rows, shard_writer
 from oscar_prep.tokenizer import TOKENIZER_FILE
 
 WHICH_FOLDER = "give the folder that `symbert prepare` was given as --out"
@@ -65,6 +65,8 @@ def finish(plan: Plan, outcomes: Sequence[UnitRecord | Unit], max_bad_share: flo
 
 def read_manifest(corpus: Place) -> dict[str, Any]:
     """The manifest of a finished corpus. Raises PrepareError if there is none that this version reads."""
+    if corpus.is_file():
+        raise with_hint(PrepareError(f"{corpus} is a file, expected a corpus folder"), WHICH_FOLDER)
     if not corpus.is_dir():
         raise with_hint(PrepareError(f"{corpus} does not exist, expected a corpus folder"), WHICH_FOLDER)
     if not (corpus / MANIFEST).is_file():
@@ -81,6 +83,25 @@ def read_manifest(corpus: Place) -> dict[str, Any]:
         found = manifest.get("format_version")
         raise PrepareError(f"{corpus / MANIFEST} is of format version {found}, expected {FORMAT_VERSION}")
     return manifest
+
+
+def check_listed(corpus: Place) -> None:
+    """Look at the name and size of every file that the manifest lists, and open none: `verify` also hashes them.
+
+    Raises PrepareError for the first that is missing or of another size.
+    """
+    manifest = read_manifest(corpus)
+    of_units = [unit.get(part) for unit in manifest.get("units", ()) for part in (*SPLITS, "documents", "quarantine")]
+    of_splits = [shard for split in manifest.get("splits", {}).values() for shard in split["shards"]]
+    for entry in filter(None, [*of_splits, *of_units]):
+        path = corpus / entry["file"]
+        problem = "is missing" if not path.is_file() else None
+        if problem is None and (size := path.stat().st_size) != entry["bytes"]:
+            problem = f"has {size:,} bytes, expected {entry['bytes']:,}"
+        if problem:
+            raise with_hint(
+                PrepareError(f"{path} {problem}: the corpus is damaged"), f"symbert verify {corpus} names all damage"
+            )
 
 
 def splits_of(records: Sequence[UnitRecord]) -> dict[str, list[FileRecord]]:

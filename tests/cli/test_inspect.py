@@ -1,6 +1,7 @@
 """`symbert inspect` and `symbert thresholds` as a user types them."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -103,3 +104,42 @@ def test_a_question_without_answer_is_refused_in_one_line(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert message in captured.err.splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    "command", [["inspect", "--sample", "0"], ["thresholds"], ["report", "--corpus"]], ids=" ".join
+)
+@pytest.mark.parametrize(
+    ("file", "kept", "problem"),
+    [
+        ("train/*.arrow", 500, "has 500 bytes"),
+        ("documents/*.parquet", 2, "has 2 bytes"),
+        ("documents/*", None, "missing"),
+    ],
+)
+def test_a_corpus_that_is_not_whole_is_refused(
+    corpus: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    command: list[str],
+    file: str,
+    kept: int | None,
+    problem: str,
+) -> None:
+    shutil.copytree(corpus, tmp_path / "corpus")
+    (damaged,) = (tmp_path / "corpus").glob(file)
+    if kept is None:
+        damaged.unlink()
+    else:
+        damaged.write_bytes(damaged.read_bytes()[:kept])
+    out = ["--out", str(tmp_path / "page.html")] if command[0] == "report" else []
+    assert run([*command, str(tmp_path / "corpus"), *out]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {damaged} ")
+    assert problem in error
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_a_file_is_no_corpus_folder(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["verify", str(corpus / "manifest.json")]) == 1
+    assert "manifest.json is a file, expected a corpus folder" in capsys.readouterr().err
