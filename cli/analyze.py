@@ -11,7 +11,9 @@ from cli.console import AsJson, print_json
 Checkpoint = Annotated[Path, typer.Argument(help="A checkpoint or run folder, or a folder of a stock BERT.")]
 Text = Annotated[Path | None, typer.Option("--text", help="A UTF-8 file; each line that is not blank is one sequence.")]
 Sequences = Annotated[int, typer.Option("--max-sequences", min=1, help="Read at most this many lines of the text.")]
-Plot = Annotated[Path | None, typer.Option("--plot", help="Draw the heads of every layer into this .svg or .png.")]
+Plot = Annotated[
+    Path | None, typer.Option("--plot", help="Draw the heads of every layer into this .svg, .pdf or .png.")
+]
 COLUMNS = ("symmetry", "distance_from_identity", "entropy", "asymmetry")
 
 
@@ -52,7 +54,11 @@ def read_sequences(text: Path, checkpoint: Path, most: int, longest: int) -> lis
 
     if not text.is_file():
         raise DurableError(f"{text} is not a file, expected a text")
-    lines = [line for line in text.read_text("utf-8").splitlines() if line.strip()][:most]
+    try:
+        content = text.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise DurableError(f"{text} is not UTF-8 text: {error}") from None
+    lines = [line for line in content.splitlines() if line.strip()][:most]
     if not lines:
         raise DurableError(f"{text} holds no text")
     if not (checkpoint / "tokenizer_config.json").is_file():

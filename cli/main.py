@@ -108,6 +108,7 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Run one command line; returns its exit code. Only an unexpected exception gets through."""
     try:
+        _refuse_empty(arguments)
         return app(arguments, prog_name="symbert", standalone_mode=False) or EXIT_DONE
     except USAGE_ERROR as error:
         return _wrong_command_line(error)
@@ -133,6 +134,17 @@ def run(arguments: list[str]) -> int:
     return EXIT_REFUSED
 
 
+def _refuse_empty(arguments: list[str]) -> None:
+    """An empty word, most often a shell variable that is not set, would be taken for the working folder."""
+    for number, word in enumerate(arguments):
+        before = arguments[number - 1] if number else ""
+        option = before if not word else word.removesuffix("=") if word.endswith("=") else ""
+        if not word or (option.startswith("--") and "=" not in option):
+            error = typer.BadParameter(f"'{option}' is empty" if option.startswith("-") else "an argument is empty")
+            error.add_note(f"symbert {arguments[0]} --help".replace("  ", " "))
+            raise error
+
+
 def _given_path(error: OSError, arguments: list[str]) -> Path | None:
     """The path that the error names, if it stands on the command line or a path there leads through it."""
     values = (word.partition("=")[2] if word.startswith("--") and "=" in word else word for word in arguments)
@@ -147,6 +159,8 @@ def _wrong_command_line(error: Exception) -> int:
         # No command given: the error that Typer raises then carries the whole help as its message.
         say(message)
         return EXIT_USAGE
+    # Click's word before all that names no option.
+    message = message.removeprefix("Invalid value: ")
     context = getattr(error, "ctx", None)
     # How Typer's validation speaks of a value that is no choice, or out of range.
     message = message.replace(": Value error, ", ": ").replace(": Input should", ": it should")

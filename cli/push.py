@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from cli.console import AsJson, print_json
+from cli.values import refuse, refused_as
 
 Folder = Annotated[Path, typer.Argument(help="A folder of `symbert export`.")]
 Repository = Annotated[str, typer.Option("--repo", help="OWNER/NAME on the hub; it is made if it does not exist.")]
@@ -17,6 +18,7 @@ def push(
     folder: Folder, repo: Repository, private: Private = False, dry_run: DryRun = False, as_json: AsJson = False
 ) -> None:
     """Upload an exported folder; huggingface_hub reads the token of `hf auth login`."""
+    _refuse_wrong_name(repo)
     files = exported_files(folder)
     facts = {"repo": repo, "private": private, "files": files, "bytes": sum(files.values()), "commit": None}
     if not dry_run:
@@ -28,6 +30,15 @@ def push(
         print(f"{size:>14,} {name}")
     done = f"commit {facts['commit']}" if facts["commit"] else "not uploaded"
     print(f"{facts['bytes']:>14,} bytes to {repo}: {done}")
+
+
+def _refuse_wrong_name(repo: str) -> None:
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+    if repo.count("/") != 1:
+        raise refuse("--repo", f"{repo} is not OWNER/NAME")
+    with refused_as("--repo", HFValidationError):
+        validate_repo_id(repo)
 
 
 def exported_files(folder: Path) -> dict[str, int]:

@@ -11,6 +11,7 @@ from durable.errors import with_hint
 from durable.files import file_sha256
 from oscar_prep.errors import PrepareError
 
+SHOWN_CHARACTERS = 200
 # Unicode's property White_Space, by which ungoliant splits. Python's str.split also splits at U+001C to U+001F, and
 # KenLM itself at ASCII's alone: one no-break space inside a page would then make two words one unknown word.
 _WHITE_SPACE = re.compile("[\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+")
@@ -66,7 +67,8 @@ def kenlm_sha256(path: Path) -> str:
 
 
 def _reason(error: OSError) -> str:
-    """What KenLM says in brackets, without the place in its own source."""
+    """What KenLM says in brackets, without the place in its own source; it may quote a whole line of the file."""
     text = str(error)
     inside = text[text.find("(") + 1 : text.rfind(")")]
-    return re.sub(r"^\S+ in .*? threw \w+ because `.*?'\. |^\S+ in .*? threw \w+\. ", "", inside)
+    reason = re.sub(r"^\S+ in .*? threw \w+ because `.*?'\. |^\S+ in .*? threw \w+\. ", "", inside)
+    return reason if len(reason) <= SHOWN_CHARACTERS else f"{reason[:SHOWN_CHARACTERS]}…"

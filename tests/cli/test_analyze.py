@@ -55,14 +55,16 @@ def test_analyze_refuses_what_it_cannot_read_or_draw(
     checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "blank.txt").write_text("\n \n", "utf-8")
+    (tmp_path / "latin.txt").write_bytes("café\n".encode("latin-1"))
     for arguments, error in (
         ([str(tmp_path / "none")], "none holds no config.json"),
         ([str(checkpoint), "--text", str(tmp_path / "none.txt")], "none.txt is not a file, expected a text"),
         ([str(checkpoint), "--text", str(tmp_path / "blank.txt")], "blank.txt holds no text"),
+        ([str(checkpoint), "--text", str(tmp_path / "latin.txt")], "latin.txt is not UTF-8 text"),
         ([str(checkpoint), "--plot", str(tmp_path / "heads.bmpx")], "heads.bmpx is no picture that can be drawn"),
     ):
         assert run(["analyze", *arguments]) == 1
         output = capsys.readouterr()
         assert error in output.err
         assert output.out == ""
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["blank.txt", "model"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["blank.txt", "latin.txt", "model"]

@@ -143,3 +143,8 @@ def test_a_corpus_that_is_not_whole_is_refused(
 def test_a_file_is_no_corpus_folder(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["verify", str(corpus / "manifest.json")]) == 1
     assert "manifest.json is a file, expected a corpus folder" in capsys.readouterr().err
+
+
+def test_a_question_is_asked_for(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["inspect", str(corpus)]) == 2
+    assert capsys.readouterr().err.startswith("error: asked for nothing, expected one thing to look at\n")

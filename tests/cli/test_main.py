@@ -20,6 +20,14 @@ ROOT = Path(__file__).parents[2]
         (["prepair"], "error: no such command 'prepair'"),
         (["env", "--jason"], "error: no such option: --jason"),
         (["env", "extra"], "error: got unexpected extra argument"),
+        (["prepare", "shards"], "error: missing option '--out'"),
+        (["prepare", "shards", "--out", ""], "error: '--out' is empty"),
+        (["pretrain", "--data=", "--out", "run"], "error: '--data' is empty"),
+        (["pretrain", "--data", "corpus", "--recipe", ""], "error: '--recipe' is empty"),
+        (["verify", ""], "error: an argument is empty"),
+        ([""], "error: an argument is empty"),
+        (["push", "folder", "--repo", "a b/c", "--dry-run"], "error: invalid value for '--repo': Repo id must use"),
+        (["push", "folder", "--repo", "abc", "--dry-run"], "error: invalid value for '--repo': abc is not OWNER/NAME"),
     ],
 )
 def test_a_wrong_command_line_is_an_error_and_a_hint_with_exit_code_2(

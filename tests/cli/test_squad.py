@@ -42,6 +42,7 @@ def test_squad_prints_the_table_and_trains_nothing_the_second_time(
     [
         (["--version", "3"], 2, "error: invalid value for '--version'"),
         (["--train", "/nonexistent.json"], 1, "error: /nonexistent.json does not exist"),
+        (["--train", "/"], 1, "error: / is a folder, expected a JSON file of SQuAD"),
         (["--seeds", "two"], 2, "error: invalid value for '--seeds'"),
         (["--set", "stride=1"], 1, "error: `stride` is not a protocol key"),
         (["--set", "max_length=16"], 1, "error: "),

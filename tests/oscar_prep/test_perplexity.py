@@ -86,6 +86,13 @@ def test_a_model_cut_short_is_refused(arpa: Path, tmp_path: Path, share: float) 
         HarmfulModel(tmp_path / "cut.arpa")
 
 
+def test_a_refusal_quotes_no_more_than_the_beginning_of_a_line(tmp_path: Path) -> None:
+    (tmp_path / "records.jsonl").write_bytes(b'{"content": "' + 5000 * b"long " + b'"}\n')
+    with pytest.raises(PrepareError, match="is not a whole KenLM model") as error:
+        HarmfulModel(tmp_path / "records.jsonl")
+    assert len(str(error.value)) < 1000
+
+
 @pytest.mark.parametrize("content", [b"", b"not a model\n", bytes(1000)])
 def test_what_is_no_model_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "other").write_bytes(content)

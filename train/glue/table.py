@@ -130,11 +130,13 @@ def _about_degenerate(row: Row) -> list[str]:
         bad = {seed for name, seed in row.degenerate if name == task}
         rest = summary.only([seed for seed in summary.seeds if seed not in bad])
         if bad:
-            without = f"{100 * rest.mean:.2f} without, " if rest.seeds else ""
-            notes.append(
-                f"{row.name}: {heading(number)} gives one answer to everything under seed {_listed(sorted(bad))}; "
-                f"{without}{100 * summary.mean:.2f} with"
+            means = (
+                f"{100 * rest.mean:.2f} without, {100 * summary.mean:.2f} with"
+                if rest.seeds
+                else f"no other seed, so {100 * summary.mean:.2f} is the score of one answer"
             )
+            what = f"{heading(number)} gives one answer to everything under seed {_listed(sorted(bad))}"
+            notes.append(f"{row.name}: {what}; {means}")
     return notes
 
 

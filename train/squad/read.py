@@ -108,7 +108,8 @@ def _check(questions: tuple[Question, ...], path: Path, version: str) -> None:
 def _questions(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Every question as it stands in the file, with its paragraph."""
     if not path.is_file():
-        raise TrainError(f"{path} does not exist, expected a JSON file of SQuAD")
+        problem = "is a folder" if path.is_dir() else "does not exist"
+        raise TrainError(f"{path} {problem}, expected a JSON file of SQuAD")
     try:
         articles = json.loads(path.read_text("utf-8"))["data"]
         for article in articles:

@@ -112,6 +112,8 @@ def test_runs_that_give_one_answer_to_everything_are_flagged_and_kept() -> None:
     assert table.rows[0].degenerate == [("cola", 2)]
     note = "base: cola gives one answer to everything under seed 2; 40.00 without, 20.00 with\n"
     assert note in as_markdown(table)
+    note = "base: cola gives one answer to everything under seed 2; no other seed, so 0.00 is the score of one answer\n"
+    assert note in as_markdown(table_of([bad], GRID))
 
 
 def test_constant_numbers_of_stsb_are_degenerate_and_a_mixture_of_classes_is_not() -> None:
