@@ -33,7 +33,8 @@ def push(
 
 
 def _refuse_wrong_name(repo: str) -> None:
-    from huggingface_hub.utils import HFValidationError, validate_repo_id
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # imported by name, not in __all__
 
     if repo.count("/") != 1:
         raise refuse("--repo", f"{repo} is not OWNER/NAME")
