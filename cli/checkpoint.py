@@ -6,18 +6,10 @@ from cli.console import say
 
 
 def model_folder(path: Path) -> Path:
-    """`path` itself, or the newest valid checkpoint of the run folder `path`. Raises TrainError if a run has none."""
-    if not (path / "checkpoints").is_dir():
-        return path
-    from durable.errors import with_hint
-    from train.checkpoint import newest_valid
-    from train.errors import TrainError
+    """`path` itself, or the newest valid checkpoint of the run folder `path`; raises as train.checkpoint's does."""
+    from train import checkpoint
 
-    newest = newest_valid(path, say)
-    if newest is None:
-        error = TrainError(f"{path} holds no valid checkpoint, expected {path}/checkpoints/step-…")
-        raise with_hint(error, "let `symbert pretrain` reach its first checkpoint")
-    return newest.folder
+    return checkpoint.model_folder(path, say)
 
 
 def run_of(checkpoint: Path) -> Path | None:

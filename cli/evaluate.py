@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from cli.checkpoint import model_folder
 from cli.console import AsJson, print_json, say
 from cli.values import Device, Precision
 
@@ -26,6 +27,7 @@ def evaluate(
     """
     from transformers.utils import logging
 
+    from train.checkpoint import step_of
     from train.corpus import open_corpus
     from train.device import find_device, with_precision
     from train.evaluate import evaluate as evaluate_checkpoint
@@ -40,10 +42,13 @@ def evaluate(
     entropy = unigram_entropy(corpus, samples)
     rows = []
     for checkpoint in checkpoints:
-        result = evaluate_checkpoint(checkpoint, corpus, found, resolved, chosen.evaluation, say)
+        folder = model_folder(checkpoint)
+        result = evaluate_checkpoint(folder, corpus, found, resolved, chosen.evaluation, say)
         rows.append(
             {
                 "checkpoint": str(checkpoint),
+                "folder": str(folder),
+                "step": step_of(folder),
                 "evaluation_loss": result.loss,
                 "evaluation_standard_error": result.standard_error,
                 "evaluation_accuracy": result.accuracy,
@@ -54,8 +59,9 @@ def evaluate(
         print_json({"data": str(data), "precision": resolved, "unigram_entropy": entropy, "checkpoints": rows})
         return
     for row in rows:
+        # A run stands for one of its checkpoints: which one is part of the answer.
         print(
-            f"{row['checkpoint']}: loss {row['evaluation_loss']:.4f} ± {row['evaluation_standard_error']:.4f}, "
+            f"{row['folder']}: loss {row['evaluation_loss']:.4f} ± {row['evaluation_standard_error']:.4f}, "
             f"accuracy {row['evaluation_accuracy']:.4f} on {row['samples']:,} samples"
         )
     print(f"unigram entropy {entropy:.4f}, precision {resolved}")

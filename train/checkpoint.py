@@ -27,6 +27,7 @@ from train.errors import TrainError
 FORMAT_VERSION = 1
 WEIGHTS, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+EXPECTED_MODEL = "expected a checkpoint or run folder"
 
 
 FIGURE_3_STEPS = frozenset(
@@ -151,23 +152,73 @@ def _drop_optimizer(folder: Path) -> None:
 
 def open_checkpoint(folder: Path) -> Checkpoint:
     """Read and check a checkpoint. Raises TrainError, naming the file, if one is missing or damaged."""
-    try:
-        state = json.loads((folder / STATE).read_text("utf-8"))
-        files, step, scaler, version = state["files"], state["step"], state["scaler"], state["format_version"]
-    except FileNotFoundError:
-        raise TrainError(f"{folder} is no checkpoint to resume from: {STATE} is missing") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise TrainError(f"{folder / STATE} is damaged: {error}") from None
+    if not (folder / STATE).is_file():
+        raise TrainError(f"{folder} is no checkpoint to resume from: {STATE} is missing")
+    state = _read_state(folder)
     if state.get("weights_only"):
         raise TrainError(f"{folder} holds weights alone, which cannot be resumed")
-    if version != FORMAT_VERSION:
-        raise TrainError(f"{folder / STATE} has format version {version}, expected {FORMAT_VERSION}")
-    for name, expected in files.items():
+    for name, expected in state["files"].items():
         if not (folder / name).is_file():
             raise TrainError(f"{folder / name} is missing")
-        if file_sha256(folder / name) != expected:
-            raise TrainError(f"{folder / name} is damaged: its sha256 is not the recorded one")
-    return Checkpoint(folder, step, scaler, state.get("minutes", 0.0))
+        _check_file(folder / name, expected)
+    return Checkpoint(folder, state["step"], state["scaler"], state.get("minutes", 0.0))
+
+
+def check_model(folder: Path) -> None:
+    """Compare a model folder with the hashes in its state.json; one without, such as a stock BERT, has none to compare.
+
+    The optimizer's moments are left out, and files that are gone: what needs them says so. Raises TrainError, naming
+    the file, if one is damaged.
+    """
+    if not (folder / STATE).is_file():
+        return
+    for name, expected in _read_state(folder)["files"].items():
+        if name != OPTIMIZER and (folder / name).is_file():
+            _check_file(folder / name, expected)
+
+
+def model_folder(path: Path, notice: Callable[[str], None]) -> Path:
+    """The checked model folder `path`, or the newest valid checkpoint of the run folder `path`.
+
+    `notice` is told of damaged checkpoints that are passed over. Raises TrainError if there is no such folder, a file
+    of the model is damaged, or a run has no valid checkpoint.
+    """
+    if not path.is_dir():
+        raise TrainError(f"{path} {'is a file' if path.exists() else 'does not exist'}, {EXPECTED_MODEL}")
+    if not (path / "checkpoints").is_dir():
+        check_model(path)
+        return path
+    newest = newest_valid(path, notice)
+    if newest is None:
+        error = TrainError(f"{path} holds no valid checkpoint, expected {path}/checkpoints/step-…")
+        raise with_hint(error, "let `symbert pretrain` reach its first checkpoint")
+    return newest.folder
+
+
+def step_of(folder: Path) -> int | None:
+    """The step that a checkpoint's folder is named by; None if it lies in no run."""
+    digits = folder.resolve().name.removeprefix("step-")
+    return int(digits) if digits.isdecimal() and folder.resolve().parent.name == "checkpoints" else None
+
+
+def _read_state(folder: Path) -> dict[str, Any]:
+    path = folder / STATE
+    try:
+        state: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        files, version = state["files"], state["format_version"]
+        state["step"], state["scaler"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise TrainError(f"{path} is damaged: {error}") from None
+    if version != FORMAT_VERSION:
+        raise TrainError(f"{path} has format version {version}, expected {FORMAT_VERSION}")
+    if not isinstance(files, dict):
+        raise TrainError(f"{path} is damaged: `files` is {files!r}, expected the sha256 of each file")
+    return state
+
+
+def _check_file(path: Path, expected: str) -> None:
+    if file_sha256(path) != expected:
+        raise TrainError(f"{path} is damaged: its sha256 is not the recorded one")
 
 
 @contextlib.contextmanager

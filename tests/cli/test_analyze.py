@@ -57,7 +57,7 @@ def test_analyze_refuses_what_it_cannot_read_or_draw(
     (tmp_path / "blank.txt").write_text("\n \n", "utf-8")
     (tmp_path / "latin.txt").write_bytes("café\n".encode("latin-1"))
     for arguments, error in (
-        ([str(tmp_path / "none")], "none holds no config.json"),
+        ([str(tmp_path / "none")], "none does not exist, expected a checkpoint or run folder"),
         ([str(checkpoint), "--text", str(tmp_path / "none.txt")], "none.txt is not a file, expected a text"),
         ([str(checkpoint), "--text", str(tmp_path / "blank.txt")], "blank.txt holds no text"),
         ([str(checkpoint), "--text", str(tmp_path / "latin.txt")], "latin.txt is not UTF-8 text"),

@@ -78,6 +78,7 @@ def test_a_checkpoint_that_cannot_be_read_is_refused_in_one_line_and_nothing_is_
     damage: Callable[[Path], None],
 ) -> None:
     folder, new = shutil.copytree(model, tmp_path / "model"), tmp_path / "new"
+    (folder / "state.json").unlink()  # as transformers saves a model: no hashes tell of the damage
     damage(folder)
     words = COMMANDS[command].format(model=folder, corpus=corpus, new=new).split()
     if command == "init-from":
@@ -89,6 +90,48 @@ def test_a_checkpoint_that_cannot_be_read_is_refused_in_one_line_and_nothing_is_
     errors = [line for line in output.err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
     assert DAMAGE[damage] in errors[0]
+    assert not new.exists()
+
+
+def overwrite_two_bytes_of_the_weights(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-10:-8] = b"\x11\x22"
+    path.write_bytes(content)
+
+
+def list_no_files(folder: Path) -> None:
+    path = folder / "state.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "files": []}))
+
+
+RECORDED = {
+    overwrite_two_bytes_of_the_weights: "model.safetensors is damaged: its sha256 is not the recorded one",
+    add_an_unknown_field: "config.json is damaged: its sha256 is not the recorded one",
+    list_no_files: "state.json is damaged: `files` is []",
+    shutil.rmtree: "does not exist, expected a checkpoint or run folder",
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("damage", RECORDED)
+def test_a_checkpoint_named_by_its_own_folder_is_held_to_its_recorded_hashes(
+    corpus: Path,
+    model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    damage: Callable[[Path], None],
+) -> None:
+    run_folder, new = shutil.copytree(model.parents[1], tmp_path / "run"), tmp_path / "new"
+    folder = checkpoint_folder(run_folder, 4)
+    damage(folder)
+    words = COMMANDS[command].format(model=folder, corpus=corpus, new=new).split()
+    assert run(words) == 1
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.startswith(f"error: {folder}")
+    assert RECORDED[damage] in output.err
     assert not new.exists()
 
 

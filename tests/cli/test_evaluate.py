@@ -52,6 +52,27 @@ def test_a_stock_bert_that_was_folded_from_a_checkpoint_has_its_loss(
     assert bert["evaluation_loss"] == pytest.approx(ours["evaluation_loss"], rel=1e-5)
 
 
+def test_the_checkpoint_that_stood_for_a_run_is_named(
+    corpus: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shutil.copytree(trained, tmp_path / "run")
+    (checkpoint_folder(folder, 20) / "model.safetensors").write_bytes(b"")
+    (result,) = evaluated(capsys, corpus, folder)
+    assert (result["checkpoint"], result["step"]) == (str(folder), 10)
+    assert result["folder"] == str(checkpoint_folder(folder, 10))
+    assert run(["evaluate", str(folder), "--data", str(corpus), "--device", "cpu"]) == 0
+    assert capsys.readouterr().out.startswith(f"{checkpoint_folder(folder, 10)}: loss ")
+
+
+def test_a_checkpoint_without_a_tokenizer_is_evaluated_and_said_to_have_none(
+    corpus: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shutil.copytree(checkpoint_folder(trained, 20), tmp_path / "bare")
+    (folder / "tokenizer.json").unlink()
+    assert run(["evaluate", str(folder), "--data", str(corpus), "--device", "cpu"]) == 0
+    assert "holds no tokenizer.json: taken to be of the corpus's tokenizer" in capsys.readouterr().err
+
+
 def test_the_table_shows_loss_error_and_the_line_of_the_plateau(
     corpus: Path, trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -66,7 +87,7 @@ def test_what_does_not_fit_is_refused(
     corpus: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     refused = {
-        tmp_path / "nowhere": "nowhere is not a folder",
+        tmp_path / "nowhere": "nowhere does not exist, expected a checkpoint or run folder",
         corpus: "holds no config.json",
         _other_vocabulary(tmp_path / "large"): "made with another tokenizer",
         _other_words(trained, tmp_path / "renumbered"): "made with another tokenizer",
@@ -90,6 +111,7 @@ def _other_vocabulary(folder: Path) -> Path:
 
 def _other_words(run_folder: Path, folder: Path) -> Path:
     shutil.copytree(checkpoint_folder(run_folder, 20), folder)
+    (folder / "state.json").unlink()
     path = folder / "tokenizer.json"
     path.write_text(path.read_text().replace("w17", "q17"))
     return folder

@@ -126,7 +126,7 @@ def test_export_refuses_an_existing_folder_a_missing_checkpoint_and_an_unknown_f
     assert run(["export", str(origin), "--out", str(origin)]) == 1
     assert "origin exists already, expected a new folder\n\nhint: give another --out" in capsys.readouterr().err
     assert run(["export", str(tmp_path / "none"), "--out", str(tmp_path / "bert")]) == 1
-    assert "none holds no config.json, expected a checkpoint folder" in capsys.readouterr().err
+    assert "none does not exist, expected a checkpoint or run folder" in capsys.readouterr().err
     assert run(["export", str(origin), "--out", str(tmp_path / "bert"), "--format", "gguf"]) == 2
     assert "gguf" in capsys.readouterr().err
     assert not (tmp_path / "bert").exists()

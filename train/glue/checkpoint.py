@@ -16,7 +16,7 @@ from transformers.utils import logging
 import symbert  # noqa: F401 - tells transformers' Auto classes of its models
 from durable.errors import with_hint
 from durable.files import file_sha256
-from train.checkpoint import STATE, WEIGHTS, newest_valid
+from train.checkpoint import EXPECTED_MODEL, STATE, WEIGHTS, check_model, newest_valid, step_of
 from train.errors import TrainError
 
 WORD_EMBEDDINGS = "word_embeddings.weight"
@@ -63,19 +63,20 @@ def find_subjects(path: Path, which: str, notice: Callable[[str], None]) -> list
     if which not in WHICH:
         raise TrainError(f"`{which}` is no choice of checkpoints, expected one of {', '.join(WHICH)}")
     if not path.is_dir():
-        raise TrainError(f"{path} does not exist, expected a checkpoint or run folder")
+        raise TrainError(f"{path} does not exist, {EXPECTED_MODEL}")
     run = path.resolve().name
     if not (path / "checkpoints").is_dir():
-        return [_subject(path, run=_run_name(path), step=_step(path))]
+        check_model(path)
+        return [_subject(path, run=_run_name(path), step=step_of(path))]
     if which == "last":
         newest = newest_checkpoint(path, notice)
-        return [replace(_subject(newest, run=run, step=_step(newest)), name=run)]
+        return [replace(_subject(newest, run=run, step=step_of(newest)), name=run)]
     folders = [folder for folder in sorted((path / "checkpoints").glob("step-*")) if _is_whole(folder, notice)]
     if not folders:
         raise _no_checkpoint(path)
     if which == "log":
         folders = _spaced(folders)
-    return [_subject(folder, run=run, step=_step(folder)) for folder in folders]
+    return [_subject(folder, run=run, step=step_of(folder)) for folder in folders]
 
 
 def find_subject(path: Path, notice: Callable[[str], None]) -> Subject:
@@ -158,35 +159,30 @@ def _no_checkpoint(run: Path) -> TrainError:
 
 
 def _is_whole(folder: Path, notice: Callable[[str], None]) -> bool:
-    """Whether the weights are those of the checkpoint's own record; it need not be one that can be resumed."""
+    """Whether the model is that of the checkpoint's own record; it need not be one that can be resumed."""
     try:
-        recorded = json.loads((folder / STATE).read_text("utf-8"))["files"][WEIGHTS]
-        if file_sha256(folder / WEIGHTS) == recorded:
-            return True
-    except (OSError, ValueError, KeyError) as error:
-        notice(f"{folder} is damaged ({error}): passed over")
+        for name in (STATE, WEIGHTS):
+            if not (folder / name).is_file():
+                raise TrainError(f"{folder / name} is missing")
+        check_model(folder)
+    except TrainError as error:
+        notice(f"{error}: passed over")
         return False
-    notice(f"{folder / WEIGHTS} is damaged: passed over")
-    return False
+    return True
 
 
 def _spaced(folders: list[Path]) -> list[Path]:
     """The newest, then every next older one whose step is at most 1/√2 of the last chosen."""
     chosen: list[Path] = []
     for folder in reversed(folders):
-        if not chosen or 2 * (_step(folder) or 0) ** 2 <= (_step(chosen[-1]) or 0) ** 2:
+        if not chosen or 2 * (step_of(folder) or 0) ** 2 <= (step_of(chosen[-1]) or 0) ** 2:
             chosen.append(folder)
     return chosen[::-1]
 
 
-def _step(folder: Path) -> int | None:
-    digits = folder.resolve().name.removeprefix("step-")
-    return int(digits) if digits.isdecimal() and folder.resolve().parent.name == "checkpoints" else None
-
-
 def _run_name(folder: Path) -> str:
     folder = folder.resolve()
-    return folder.name if _step(folder) is None else folder.parent.parent.name
+    return folder.name if step_of(folder) is None else folder.parent.parent.name
 
 
 def _weight_files(folder: Path) -> list[Path]:

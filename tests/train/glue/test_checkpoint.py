@@ -101,6 +101,8 @@ def test_a_run_folder_stands_for_its_newest_whole_checkpoint(checkpoint: Checkpo
     assert (subject.name, subject.run, subject.step) == ("run", "run", 200)
     assert find_subject(subject.folder, print).name == "run/step-00000200"
     assert ["step-00000300" in notice for notice in notices] == [True]
+    with pytest.raises(TrainError, match="step-00000300/model.safetensors is damaged: its sha256 is not the recorded"):
+        find_subject(checkpoint_folder(run, 300), print)
     (tmp_path / "empty" / "checkpoints").mkdir(parents=True)
     for which in WHICH:
         with pytest.raises(TrainError, match="holds no whole checkpoint"):
