@@ -109,6 +109,8 @@ def open_corpus(folder: Path) -> Corpus:
         ) from None
     if _hash_of(corpus.shards) != corpus.corpus_hash:
         raise _damaged(folder / MANIFEST, "its corpus hash is not that of its shards")
+    if not (corpus.tokenizer / "tokenizer.json").is_file():
+        raise _damaged(corpus.tokenizer / "tokenizer.json", "it is missing")
     if file_sha256(corpus.tokenizer / "tokenizer.json") != corpus.tokenizer_hash:
         raise _damaged(corpus.tokenizer / "tokenizer.json", "it is not the tokenizer that the corpus was made with")
     return corpus

@@ -103,6 +103,12 @@ def test_a_corpus_behind_a_url_is_refused_with_how_to_copy_it() -> None:
     assert "aws s3 cp --recursive" in refusal.value.__notes__[0]
 
 
+def test_a_corpus_without_its_tokenizer_is_refused(folder: Path) -> None:
+    (folder / "tokenizer" / "tokenizer.json").unlink()
+    with pytest.raises(TrainError, match="tokenizer.json is damaged: it is missing"):
+        open_corpus(folder)
+
+
 def test_another_tokenizer_in_the_folder_is_refused(folder: Path) -> None:
     path = folder / "tokenizer" / "tokenizer.json"
     path.write_text(path.read_text().replace("w17", "q17"))
