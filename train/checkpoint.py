@@ -92,19 +92,20 @@ def load_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, folder: P
         optimizer.state[parameter] = {moment: stored[f"{name}.{moment}"].to(parameter.device) for moment in MOMENTS}
 
 
-def set_aside_later(run: Path, resumed: Checkpoint | None, notice: Callable[[str], None]) -> None:
-    """Rename the checkpoints later than that which a run resumes from, all of them damaged, to `damaged-step-…`.
-
-    Raises TrainError if there are checkpoints and the run resumes from none: it would begin anew in silence.
-    """
-    folders = [path for path in sorted((run / "checkpoints").glob("step-*")) if path != (resumed and resumed.folder)]
+def refuse_to_begin_anew(run: Path, resumed: Checkpoint | None) -> None:
+    """Raise TrainError if there are checkpoints and the run resumes from none: it would begin anew in silence."""
+    folders = list((run / "checkpoints").glob("step-*"))
     if resumed is None and folders:
         raise with_hint(
             TrainError(f"{run} has {len(folders)} checkpoints, none of which can be resumed"),
             f"give another --out; or delete {run / 'checkpoints'} to begin anew",
         )
-    for folder in folders:
-        if resumed is not None and folder.name > resumed.folder.name:
+
+
+def set_aside_later(run: Path, resumed: Checkpoint, notice: Callable[[str], None]) -> None:
+    """Rename the checkpoints later than that which a run resumes from, all of them damaged, to `damaged-step-…`."""
+    for folder in sorted((run / "checkpoints").glob("step-*")):
+        if folder.name > resumed.folder.name:
             aside = folder.with_name(f"damaged-{folder.name}")
             if aside.exists():
                 shutil.rmtree(aside)

@@ -7,7 +7,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from durable.errors import with_hint
 from durable.files import write_text
+from train.errors import TrainError
 from train.track import TensorBoard
 
 NAME = "metrics.jsonl"
@@ -55,12 +57,35 @@ class MetricsLog:
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """The rows of a run; none if it has no metrics yet. A last line without its newline is not a row yet."""
+    """The rows of a run; none if it has no metrics yet. A last line without its newline is not a row yet.
+
+    Raises TrainError, naming the line, if one is damaged.
+    """
     try:
         text = (run / NAME).read_text("utf-8")
     except FileNotFoundError:
         return []
-    return [json.loads(line) for line in text.split("\n")[:-1]]
+    rows = []
+    for number, line in enumerate(text.split("\n")[:-1], start=1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            raise TrainError(f"{run / NAME}, line {number}, is damaged: {error}") from None
+    return rows
+
+
+def refuse_gaps(run: Path, step: int) -> None:
+    """Raise TrainError, naming the first and the last, if steps up to `step` have no row, or 0 no evaluation."""
+    rows = read_metrics(run)
+    found = {row["step"] for row in rows if row["kind"] == "train"}
+    found |= {row["step"] for row in rows if row["kind"] == "evaluation"} & {0}
+    missing = sorted(set(range(step + 1)) - found)
+    if missing:
+        steps = f"step {missing[0]}" if len(missing) == 1 else f"{len(missing):,} steps, {missing[0]} to {missing[-1]}"
+        raise with_hint(
+            TrainError(f"{run / NAME} lacks {steps}, expected every step from 0 to the checkpoint's {step}"),
+            "put the file back from a copy; or give another --out",
+        )
 
 
 def _line(row: Mapping[str, Any]) -> str:

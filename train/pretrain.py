@@ -18,7 +18,15 @@ from durable.settings import difference, dump_toml
 from durable.signals import StopRequest
 from symbert import SymbertForMaskedLM
 from symbert.from_bert import load_bert, start_from_bert
-from train.checkpoint import WEIGHTS, Checkpoint, checkpoint_folder, newest_valid, open_checkpoint, set_aside_later
+from train.checkpoint import (
+    WEIGHTS,
+    Checkpoint,
+    checkpoint_folder,
+    newest_valid,
+    open_checkpoint,
+    refuse_to_begin_anew,
+    set_aside_later,
+)
 from train.corpus import Corpus, check_fit, open_corpus
 from train.cpu import keep_freed_memory
 from train.data import FIRST_WEIGHTS, key
@@ -26,7 +34,7 @@ from train.device import find_device, with_precision
 from train.environment import ASSUMPTIONS, identity, invocation
 from train.errors import TrainError
 from train.loop import Trainer
-from train.metrics import MetricsLog
+from train.metrics import MetricsLog, refuse_gaps
 from train.preflight import Preflight, preflight
 from train.ranks import Ranks, joined
 from train.recipe import Recipe, symbert_config
@@ -106,7 +114,7 @@ def dry_run(
     _refuse_other_folders(out)
     start = None if init_from is None else file_sha256(_weights(init_from))
     _refuse_other_settings(out, identity(recipe, corpus, start))
-    checkpoint = newest_valid(out, notice)
+    checkpoint = _resumed(out, notice)
     if checkpoint is None:
         corpus.check_hashes()
         if init_from is not None:
@@ -129,8 +137,18 @@ def _checked(data: Path, recipe: Recipe, device: str | None) -> tuple[Corpus, Re
 
 
 def _newest(out: Path, notice: Notice) -> Checkpoint | None:
+    found = _resumed(out, notice)
+    if found is not None:
+        set_aside_later(out, found, notice)
+    return found
+
+
+def _resumed(out: Path, notice: Notice) -> Checkpoint | None:
+    """The checkpoint that the run goes on from; None for a new run."""
     found = newest_valid(out, notice)
-    set_aside_later(out, found, notice)
+    refuse_to_begin_anew(out, found)
+    if found is not None:
+        refuse_gaps(out, found.step)
     return found
 
 
@@ -186,8 +204,9 @@ def _unheard(_: str) -> None:
 
 
 def _refuse_other_folders(out: Path) -> None:
-    if out.exists() and not out.is_dir():
-        raise TrainError(f"{out} is a file, expected a folder for the run")
+    there = next((path for path in (out, *out.parents) if path.exists()), out)
+    if there.exists() and not there.is_dir():
+        raise TrainError(f"{there} is a file, expected a folder {'for' if there == out else 'to hold'} the run")
     strangers = [path.name for path in out.glob("*") if path.name not in {RECIPE, LOCK_NAME} and path.name[0] != "."]
     if strangers and not (out / ENVIRONMENT).exists():
         raise with_hint(TrainError(f"{out} holds other things ({strangers[0]}), and no run"), "give another --out")

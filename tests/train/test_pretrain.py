@@ -25,7 +25,7 @@ from train.data import TrainingOrder
 from train.errors import TrainError
 from train.loop import Trainer
 from train.metrics import read_metrics
-from train.pretrain import pretrain
+from train.pretrain import dry_run, pretrain
 from train.recipe import Recipe, load_recipe
 from train.run import Outcome, Stop
 
@@ -282,6 +282,44 @@ def test_a_run_whose_checkpoints_are_all_damaged_does_not_begin_anew_in_silence(
         pretrain(corpus, tmp_path, exact_recipe(), device="cpu")
     assert "to begin anew" in refusal.value.__notes__[0]
     assert facts(tmp_path) == before
+    with pytest.raises(TrainError, match="has 1 checkpoints, none of which can be resumed"):
+        dry_run(corpus, tmp_path, exact_recipe(), device="cpu", notice=lambda _: None)
+    assert checkpoint_folder(tmp_path, 2).is_dir()
+
+
+def lose_all(path: Path) -> None:
+    path.unlink()
+
+
+def lose_the_first_lines(path: Path) -> None:
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[4:]))
+
+
+def lose_a_line(path: Path) -> None:
+    path.write_text("".join(line for line in path.read_text().splitlines(keepends=True) if '"step": 6,' not in line))
+
+
+def spoil_a_line(path: Path) -> None:
+    path.write_text(path.read_text().replace("}", "", 1))
+
+
+@pytest.mark.parametrize("start", [pretrain, dry_run])
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lose_all, "metrics.jsonl lacks 8 steps, 0 to 7, expected every step from 0 to the checkpoint's 7"),
+        (lose_the_first_lines, "metrics.jsonl lacks 3 steps, 0 to 2, expected"),
+        (lose_a_line, "metrics.jsonl lacks step 6, expected"),
+        (spoil_a_line, "metrics.jsonl, line 1, is damaged"),
+    ],
+)
+def test_a_run_whose_metrics_are_lost_is_not_resumed(
+    corpus: Path, tmp_path: Path, start: Callable[..., object], damage: Callable[[Path], None], message: str
+) -> None:
+    pretrain(corpus, tmp_path, tiny_recipe(), device="cpu", stop=Stop(after_step=7))
+    damage(tmp_path / "metrics.jsonl")
+    with pytest.raises(TrainError, match=message):
+        start(corpus, tmp_path, tiny_recipe(), device="cpu")
 
 
 @pytest.mark.slow
@@ -397,6 +435,9 @@ def test_a_folder_of_other_things_is_refused_and_left_alone(corpus: Path, tmp_pa
     (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(TrainError, match=r"holds other things \(thesis\.tex\), and no run"):
         pretrain(corpus, tmp_path, tiny_recipe(), device="cpu")
+    for start in (pretrain, dry_run):
+        with pytest.raises(TrainError, match=r"thesis\.tex is a file, expected a folder to hold the run"):
+            start(corpus, tmp_path / "thesis.tex" / "run", tiny_recipe(), device="cpu")
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
