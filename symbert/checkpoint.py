@@ -2,13 +2,13 @@
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, logging
 
 from .errors import SymbertError, unknown_name
 from .export import BERT_CLASSES
@@ -33,11 +33,19 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def whole_weights(folder: Path) -> Iterator[None]:
-    """Turn the refusal of weights that are cut or no weights at all into a SymbertError that names the folder."""
+    """Turn the refusal of weights that are cut or no weights at all into a SymbertError that names the folder.
+
+    The configuration's own refusals get the name of its file, and keep their hints.
+    """
     try:
         yield
     except SafetensorError as error:
         raise SymbertError(f"{folder}: the weights are damaged: {error}") from None
+    except SymbertError as error:
+        named = SymbertError(f"{folder / 'config.json'}: {error}")
+        for hint in getattr(error, "__notes__", []):
+            named.add_note(hint)
+        raise named from None
 
 
 def load_checkpoint(folder: Path, dtype: torch.dtype = torch.float32) -> SymbertPreTrainedModel:
@@ -51,15 +59,44 @@ def load_checkpoint(folder: Path, dtype: torch.dtype = torch.float32) -> Symbert
         raise SymbertError(f"{folder} holds a `{fields.get('model_type')}` model, expected a `symbert` one")
     if not any((folder / name).is_file() for name in (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME)):
         raise SymbertError(f"{folder} holds no weights, expected {SAFE_WEIGHTS_NAME}")
-    (architecture,) = fields.get("architectures") or ["SymbertForMaskedLM"]
-    if architecture not in MODEL_CLASSES:
-        raise unknown_name("a model of symbert", architecture, list(MODEL_CLASSES))
-    with whole_weights(folder):
-        model, report = MODEL_CLASSES[architecture].from_pretrained(
-            folder, dtype=dtype, local_files_only=True, output_loading_info=True
+    with whole_weights(folder), _without_load_report():
+        model, report = _model_class(fields).from_pretrained(
+            folder, dtype=dtype, local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True
         )
-    for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        if report[problem]:
-            names = ", ".join(sorted(str(name) for name in report[problem])[:3])
-            raise SymbertError(f"{folder}: the weights do not fit config.json; {problem.replace('_', ' ')}: {names}")
+    refuse_misfits(folder, report, ("missing_keys", "unexpected_keys", "mismatched_keys"))
     return model.eval()
+
+
+def refuse_misfits(folder: Path, report: dict[str, Any], problems: Iterable[str]) -> None:
+    """Raise SymbertError, naming the first weights, if from_pretrained reports one of these `problems`."""
+    for problem in problems:
+        if report[problem]:
+            names = ", ".join(sorted(_named(key) for key in report[problem])[:3])
+            raise SymbertError(f"{folder}: the weights do not fit config.json; {problem.replace('_', ' ')}: {names}")
+
+
+def _named(key: str | tuple[str, torch.Size, torch.Size]) -> str:
+    if isinstance(key, str):
+        return key
+    name, found, expected = key
+    return f"{name} {tuple(found)} instead of {tuple(expected)}"
+
+
+def _model_class(fields: dict[str, Any]) -> Any:
+    architectures = fields.get("architectures") or ["SymbertForMaskedLM"]
+    if not isinstance(architectures, list) or len(architectures) != 1:
+        raise SymbertError(f"`architectures` is {architectures!r}; expected a list of one name")
+    if architectures[0] not in MODEL_CLASSES:
+        raise unknown_name("a model of symbert", str(architectures[0]), list(MODEL_CLASSES))
+    return MODEL_CLASSES[architectures[0]]
+
+
+@contextlib.contextmanager
+def _without_load_report() -> Iterator[None]:
+    """Keep transformers' table of misfits off the screen: the first of them are refused by name."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import BertForMaskedLM, PreTrainedModel
 
 from .attention import DotProduct, Pairwise, Shared, Symmetric
-from .checkpoint import load_checkpoint, read_config, whole_weights
+from .checkpoint import load_checkpoint, read_config, refuse_misfits, whole_weights
 from .errors import SymbertError
 from .export import fold
 from .modeling_symbert import SymbertPreTrainedModel
@@ -46,7 +46,11 @@ def load_bert(folder: Path) -> PreTrainedModel:
     if not is_stock_bert(folder):
         return fold(load_checkpoint(folder))
     with whole_weights(folder):
-        return BertForMaskedLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32).eval()
+        bert, report = BertForMaskedLM.from_pretrained(
+            folder, dtype=torch.float32, local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True
+        )
+    refuse_misfits(folder, report, ["mismatched_keys"])
+    return bert.eval()
 
 
 @torch.no_grad()

@@ -38,8 +38,21 @@ def cut_the_weights(folder: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1000])
 
 
+def name_two_architectures(folder: Path) -> None:
+    path = folder / "config.json"
+    names = ["SymbertForMaskedLM", "SymbertModel"]
+    path.write_text(json.dumps({**json.loads(path.read_text()), "architectures": names}))
+
+
+def widen_the_configuration(folder: Path) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "hidden_size": 48}))
+
+
 DAMAGE = {
-    add_an_unknown_field: "`attention_operater` is not a field of SymbertConfig",
+    name_two_architectures: "config.json: `architectures` is ['SymbertForMaskedLM', 'SymbertModel']; expected a list",
+    widen_the_configuration: "the weights do not fit config.json; mismatched keys: ",
+    add_an_unknown_field: "config.json: `attention_operater` is not a field of SymbertConfig",
     name_another_operator: "`pairwize` is not an attention operator",
     name_too_many_layers: "names 3 layers; expected 2",
     cut_the_configuration: "config.json is damaged",
@@ -87,8 +100,9 @@ def test_a_checkpoint_that_cannot_be_read_is_refused_in_one_line_and_nothing_is_
     assert run(words) == 1
     output = capsys.readouterr()
     assert output.out == ""
-    errors = [line for line in output.err.splitlines() if line.startswith("error: ")]
+    errors = [line for line in output.err.splitlines() if line and not line.startswith("hint: ")]
     assert len(errors) == 1
+    assert errors[0].startswith(f"error: {folder}")
     assert DAMAGE[damage] in errors[0]
     assert not new.exists()
 

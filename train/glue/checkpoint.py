@@ -189,7 +189,10 @@ def _weight_files(folder: Path) -> list[Path]:
     if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]
     if (folder / INDEX).is_file():
-        names = sorted(set(json.loads((folder / INDEX).read_text("utf-8"))["weight_map"].values()))
+        try:
+            names = sorted(set(json.loads((folder / INDEX).read_text("utf-8"))["weight_map"].values()))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise TrainError(f"{folder / INDEX} is damaged: {error!r}") from None
         if missing := [name for name in names if not (folder / name).is_file()]:
             raise TrainError(f"{folder / missing[0]} is missing")
         return [folder / name for name in names]
@@ -204,12 +207,12 @@ def _sha256(*texts: str) -> str:
 
 
 def load_tokenizer(subject: Subject) -> Any:
-    """The checkpoint's own tokenizer. Raises TrainError if it knows more tokens than the model."""
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(subject.folder, local_files_only=True)
-    except (ValueError, OSError) as error:
-        raise TrainError(f"{subject.folder}: its tokenizer is damaged: {str(error).splitlines()[0]}") from None
+    """The checkpoint's own tokenizer. Raises TrainError if it is damaged or knows more tokens than the model."""
     config = load_config(subject)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(subject.folder, local_files_only=True, trust_remote_code=False)
+    except (ValueError, OSError, KeyError, TypeError, AttributeError) as error:
+        raise TrainError(f"{subject.folder}: its tokenizer is damaged: {_first_line(error)}") from None
     if len(tokenizer) > config.vocab_size:
         raise TrainError(
             f"{subject.folder}: the tokenizer has {len(tokenizer):,} tokens, the model {config.vocab_size:,}: "
@@ -221,8 +224,19 @@ def load_tokenizer(subject: Subject) -> Any:
 
 
 def load_config(subject: Subject) -> Any:
-    """The checkpoint's configuration."""
-    return AutoConfig.from_pretrained(subject.folder, local_files_only=True)
+    """The checkpoint's configuration. Raises TrainError, naming the file, if it is that of no model known here."""
+    try:
+        return AutoConfig.from_pretrained(subject.folder, local_files_only=True, trust_remote_code=False)
+    except ValueError as error:
+        refusal = TrainError(f"{subject.folder / 'config.json'}: {_first_line(error)}")
+        for hint in getattr(error, "__notes__", []):
+            with_hint(refusal, hint)
+        raise refusal from None
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return lines[0] if lines and not isinstance(error, KeyError) else repr(error)
 
 
 def has_token_types(subject: Subject) -> bool:

@@ -199,3 +199,24 @@ def test_a_damaged_file_is_named(file: str, checkpoint: CheckpointFactory, tmp_p
     (copy / file).write_bytes(content[: len(content) // 2])
     with pytest.raises(TrainError, match="is damaged"):
         load_tokenizer(find_subject(copy, print))
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("tokenizer.json", "{}", "its tokenizer is damaged: KeyError"),
+        ("tokenizer_config.json", "[]", "its tokenizer is damaged: 'list' object"),
+        ("config.json", '{"vocab_size": 23}', "config.json: "),
+        ("config.json", '{"model_type": "symbert", "hiden_size": 3}', "config.json: `hiden_size` is not a field of"),
+        ("model.safetensors.index.json", "{}", "index.json is damaged: KeyError"),
+    ],
+)
+def test_a_file_of_another_form_is_named(
+    file: str, content: str, message: str, checkpoint: CheckpointFactory, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(checkpoint(), tmp_path / "copy")
+    if file.startswith("model"):
+        (copy / "model.safetensors").unlink()
+    (copy / file).write_text(content)
+    with pytest.raises(TrainError, match=message):
+        load_tokenizer(find_subject(copy, print))
