@@ -9,6 +9,7 @@ from report.comparison import operator_rank
 from report.document import percent
 from report.published import Published
 from train.glue.cells import read_cells, read_grid
+from train.glue.rescore import refuse_edited_cells
 from train.glue.score import ModelScores
 from train.glue.table import table_of
 
@@ -41,6 +42,7 @@ class GlueFolder:
 def read_glue(folder: Path) -> GlueFolder:
     """The models of a GLUE folder that have scores. Raises TrainError if it is none or is damaged."""
     grid = read_grid(folder)
+    refuse_edited_cells(folder)
     models = []
     for row in table_of(read_cells(folder), grid).rows:
         found = CHECKPOINT_NAME.match(row.name)

@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -47,3 +48,57 @@ def test_glue_compare_refuses_what_is_not_one_model(folder: Path, capsys: pytest
     assert output.out == ""
     assert output.err.startswith(f"error: {folder} holds 2 models, expected one")
     assert f"hint: write {folder}:MODEL with one of original, shared" in output.err
+
+
+def edit(path: Path, **changes: object) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def raise_a_score(folder: Path) -> None:
+    edit(next(folder.glob("cells/*/rte-1.json")), scores={"accuracy": 0.99})
+
+
+def change_a_prediction(folder: Path) -> None:
+    path = next(folder.glob("cells/*/cola-2.json"))
+    ((split, text),) = json.loads(path.read_text())["predictions"].items()
+    edit(path, predictions={split: text[1:]})
+
+
+def empty_a_cell(folder: Path) -> None:
+    next(folder.glob("cells/*/rte-2.json")).write_text("[]")
+
+
+def empty_the_record(folder: Path) -> None:
+    (folder / "grid.json").write_text("[]")
+
+
+DAMAGE = {
+    raise_a_score: "rte-1.json is damaged: its accuracy is 0.99, its predictions score 0.",
+    change_a_prediction: "cola-2.json is damaged: it has not as many predictions as there are labels",
+    empty_a_cell: "rte-2.json is damaged: expected a JSON object with identity, scores",
+    empty_the_record: "grid.json is damaged: expected a JSON object with protocol, tasks, checkpoints",
+}
+
+
+def test_a_folder_whose_records_were_edited_is_refused_by_every_command(
+    folder: Path,
+    glue: Path,  # noqa: F811
+    checkpoint: CheckpointFactory,  # noqa: F811
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for damage, message in DAMAGE.items():
+        copy = shutil.copytree(folder, tmp_path / damage.__name__)
+        damage(copy)
+        options = ["--data-dir", str(glue), "--tasks", "cola,rte", "--seeds", "2", "--workers", "1", "--quiet"]
+        settings = ["--set", "epochs=2", "--set", "learning_rate=1e-3"]
+        for words in (
+            ["glue", str(checkpoint("original")), "--out", str(copy), *options, *settings],
+            ["glue-compare", f"{copy}:original", f"{folder}:shared"],
+            ["report", "--glue", str(copy), "--out", str(tmp_path / "report")],
+        ):
+            assert run(words) == 1, words
+            output = capsys.readouterr()
+            assert output.out == ""
+            assert output.err.startswith(f"error: {copy}")
+            assert message in output.err

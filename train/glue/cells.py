@@ -83,12 +83,17 @@ class Cell:
 
 def read_grid(out: Path) -> dict[str, Any]:
     """The record of a GLUE folder. Raises TrainError if `out` is none."""
-    return read_json(out / GRID, f"{out} is not a GLUE folder: {GRID} is missing")
+    return read_json(out / GRID, f"{out} is not a GLUE folder: {GRID} is missing", ("protocol", "tasks", "checkpoints"))
 
 
 def read_cells(out: Path) -> list[dict[str, Any]]:
     """Every finished cell of a GLUE folder, in a fixed order."""
-    return [read_json(path, f"{path} is missing") for path in sorted((out / "cells").glob("*/*.json"))]
+    return [read_cell(path) for path in sorted((out / "cells").glob("*/*.json"))]
+
+
+def read_cell(path: Path) -> dict[str, Any]:
+    """One finished cell. Raises TrainError, naming the file, if it is damaged."""
+    return read_json(path, f"{path} is missing", ("identity", "scores"))
 
 
 def is_finished(cell: Cell, out: Path, data: Data, protocol: FineTuning) -> bool:
@@ -96,7 +101,7 @@ def is_finished(cell: Cell, out: Path, data: Data, protocol: FineTuning) -> bool
     path = cell.path(out)
     if not path.is_file():
         return False
-    changes = difference(read_json(path, "")["identity"], cell.identity(data, protocol))
+    changes = difference(read_cell(path)["identity"], cell.identity(data, protocol))
     if changes:
         raise with_hint(TrainError(f"{path} is another cell: {'; '.join(changes)}"), "give another --out")
     return True
@@ -181,7 +186,7 @@ def values_from_text(task: Task, text: str) -> Values:
 
 def read_labels(out: Path, task: Task) -> dict[str, Values]:
     """The labels of a task's validation splits. Raises TrainError if the folder has none of that task."""
-    path = _labels_path(out, task)
+    path = labels_path(out, task)
     record = read_json(path, f"{path} is missing, expected the labels of {task.name}: run symbert glue on {out} again")
     return {split: values_from_text(task, text) for split, text in record["labels"].items()}
 
@@ -189,11 +194,12 @@ def read_labels(out: Path, task: Task) -> dict[str, Values]:
 def write_labels(out: Path, data: TaskData) -> None:
     """Keep the labels of the validation splits beside the predictions, once."""
     labels = {split: values_as_text(data.task, rows.labels) for split, rows in data.validation.items()}
-    if not _labels_path(out, data.task).is_file():
-        write_json(_labels_path(out, data.task), {"data": data.sha256, "labels": labels}, name="labels")
+    if not labels_path(out, data.task).is_file():
+        write_json(labels_path(out, data.task), {"data": data.sha256, "labels": labels}, name="labels")
 
 
-def _labels_path(out: Path, task: Task) -> Path:
+def labels_path(out: Path, task: Task) -> Path:
+    """Where the labels of a task's validation splits are kept."""
     return out / "labels" / f"{task.name}.json"
 
 
@@ -249,7 +255,7 @@ def open_folder(
 def _difference_to(record: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """What both records name and do not agree on."""
     changes = [
-        *difference({"format_version": record["format_version"]}, {"format_version": new["format_version"]}),
+        *difference({"format_version": record.get("format_version")}, {"format_version": new["format_version"]}),
         *difference(record["protocol"], new["protocol"]),
     ]
     for kind, identity in (("tasks", "data"), ("checkpoints", "model")):
@@ -273,12 +279,19 @@ def _facts(subject: Subject, protocol: FineTuning) -> dict[str, Any]:
     return {key: value for key, value in facts.items() if value is not None}
 
 
-def read_json(path: Path, if_missing: str) -> dict[str, Any]:
-    """A file of the folder. Raises TrainError, with these words if it is missing."""
+def read_json(path: Path, if_missing: str, objects: Sequence[str] = ()) -> dict[str, Any]:
+    """A file of the folder. Raises TrainError, with these words if it is missing; `objects` are keys that it must have.
+
+    The values under these keys are objects themselves.
+    """
+    hint = "put it back from a copy" if path.name == GRID else "delete it and run the command again"
     try:
         content: dict[str, Any] = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         raise TrainError(if_missing) from None
     except ValueError as error:
-        raise with_hint(TrainError(f"{path} is damaged: {error}"), "delete it and run the command again") from None
+        raise with_hint(TrainError(f"{path} is damaged: {error}"), hint) from None
+    if not isinstance(content, dict) or not all(isinstance(content.get(key), dict) for key in objects):
+        wanted = f" with {', '.join(objects)}" if objects else ""
+        raise with_hint(TrainError(f"{path} is damaged: expected a JSON object{wanted}"), hint)
     return content

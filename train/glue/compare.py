@@ -17,6 +17,7 @@ from train.analysis import Comparison, holm, paired, signed_rank, welch
 from train.errors import TrainError
 from train.glue.bootstrap import RESAMPLES, Predictions, bootstrap_interval
 from train.glue.cells import read_cells, read_grid, read_labels, values_from_text
+from train.glue.rescore import refuse_edited_cells
 from train.glue.score import ModelScores, Summary, model_scores
 from train.glue.table import degenerate, names_of
 from train.glue.tasks import NUMBERS, Task, task_of
@@ -82,6 +83,7 @@ def find_model(place: str) -> Model:
             TrainError(f"{folder} holds {what}{called}, expected one"),
             f"write {folder}:MODEL with one of {', '.join(names.values())}",
         )
+    refuse_edited_cells(folder)
     cells = {
         (cell["identity"]["task"], int(cell["identity"]["seed"])): cell
         for cell in read_cells(folder)

@@ -41,6 +41,7 @@ from train.glue.protocol import Protocol
 from train.glue.published import read_published
 from train.glue.queue import Job, Place, Queue, Watch, default_workers
 from train.glue.read import TaskData, read_task, read_test, source_of
+from train.glue.rescore import refuse_edited_cells
 from train.glue.start import missing_cells, model_folder, started_from, with_source
 from train.glue.table import Table, table_of
 from train.glue.tasks import Task
@@ -193,6 +194,7 @@ class _Grid:
         open_folder(self.out, self.subjects, self.data, self.request.protocol, sources=sources)
         for task in self.data.values():
             write_labels(self.out, task)
+        refuse_edited_cells(self.out)
         if slice_ is not None:
             self.board.join(slice_.name)
             return
@@ -271,6 +273,7 @@ class _Grid:
         """What slices have made of the cells."""
         with folder_lock(self.out):
             sweep_partials(self.out)
+            refuse_edited_cells(self.out)
             unfinished, told = self.unfinished(self.cells), self.board.failures()
             failed = {cell.name: reason for cell, reason in self.known_failures(self.cells).items()}
             failed |= {cell.name: told[board_key(cell)].reason for cell in unfinished if board_key(cell) in told}
