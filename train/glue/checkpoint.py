@@ -189,10 +189,7 @@ def _weight_files(folder: Path) -> list[Path]:
     if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]
     if (folder / INDEX).is_file():
-        try:
-            names = sorted(set(json.loads((folder / INDEX).read_text("utf-8"))["weight_map"].values()))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise TrainError(f"{folder / INDEX} is damaged: {error!r}") from None
+        names = _indexed(folder / INDEX)
         if missing := [name for name in names if not (folder / name).is_file()]:
             raise TrainError(f"{folder / missing[0]} is missing")
         return [folder / name for name in names]
@@ -200,6 +197,13 @@ def _weight_files(folder: Path) -> list[Path]:
     if (folder / "pytorch_model.bin").is_file():
         with_hint(error, "pytorch_model.bin is a pickle: load it in transformers and save_pretrained it again")
     raise error
+
+
+def _indexed(path: Path) -> list[str]:
+    try:
+        return sorted(set(json.loads(path.read_text("utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise TrainError(f"{path} is damaged: {error!r}") from None
 
 
 def _sha256(*texts: str) -> str:
