@@ -80,7 +80,9 @@ def test_running_it_again_makes_nothing_anew(made: tuple[Path, dict[str, Any]]) 
     again = run_demo(out, SMALL, Chain(quiet=True), quiet=True)
     assert files_of(out) == before
     assert (again["glue"]["trained"], again["glue"]["found"]) == (0, 4)
-    assert again["losses"] == summary["losses"]
+    for operator, run_again in again["losses"].items():
+        # The speed is this invocation's, which trained nothing.
+        assert {**summary["losses"][operator], "tokens_per_second": None, "model_flops_utilisation": None} == run_again
 
 
 @pytest.mark.slow
