@@ -131,6 +131,7 @@ def plain_verdict(url: str, hosts: set[str], pages: set[str]) -> bool:
     return bool(domains & hosts) or address.text in pages
 
 
+@pytest.mark.slow
 def test_the_index_equals_plain_sets_over_100_000_random_entries_and_urls() -> None:
     draw = random.Random(20230122)
     words = [f"{draw.choice('abcdx')}{number:x}" for number in range(400)]

@@ -81,6 +81,7 @@ def test_a_category_without_lists_is_an_error_that_names_those_there(folder: Pat
         Blocklists.load(folder / "absent", ["sect"])
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_the_lists_block_exactly_the_hosts_that_the_shared_corpus_annotates(shared: Path) -> None:
     import pyarrow.json as pj

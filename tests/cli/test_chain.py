@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[2]
 CHAIN = "from cli.chain import Chain; Chain(quiet=True).run_side_by_side({commands!r}, at_once={at_once})"
 
 
+@pytest.mark.slow
 def test_each_command_gives_what_it_prints_in_the_order_asked() -> None:
     first, second = Chain().run_side_by_side([["params"], ["env"]], at_once=1)
     assert "python" in second

@@ -80,6 +80,7 @@ def test_pythons_own_tests_are_left_out(texts: list[Text]) -> None:
     assert not any({"test", "tests", "idle_test"} & set(text.module.split(".")) for text in texts)
 
 
+@pytest.mark.slow
 def test_reading_the_library_imports_none_of_it() -> None:
     script = (
         "import sys\n"

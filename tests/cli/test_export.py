@@ -93,6 +93,7 @@ def test_an_exported_graph_computes_the_same_in_onnxruntime(
     torch.testing.assert_close(torch.from_numpy(found)[ids != 0], expected[ids != 0], atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_graph_of_another_head_has_that_heads_outputs(tmp_path: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")

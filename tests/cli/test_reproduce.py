@@ -106,6 +106,7 @@ def test_the_plan_of_every_scale_names_its_costs_and_their_basis_and_writes_noth
     assert "Estimated from" in text
 
 
+@pytest.mark.slow
 def test_seeds_and_controls_multiply_the_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one = planned(capsys, "--scale", "nano", "--out", str(tmp_path))
     all_of_them = planned(capsys, "--scale", "nano", "--out", str(tmp_path), "--seeds", "3", "--controls")
@@ -114,6 +115,7 @@ def test_seeds_and_controls_multiply_the_runs(tmp_path: Path, capsys: pytest.Cap
     assert all_of_them["stages"][1]["seconds"] > 3 * one["stages"][1]["seconds"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", SCALES)
 def test_every_command_of_the_plan_is_one(scale: str, shards: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     import typer

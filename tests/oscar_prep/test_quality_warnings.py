@@ -91,6 +91,7 @@ def test_real_records_of_oscar_2201_get_the_annotations_they_carry(shared: Path)
     assert len(found) == 63
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_tiny_short_sentences_and_noisy_agree_with_every_annotated_document(shared: Path) -> None:
     """Those annotations are not OSCAR's own: they round half of a header up, and count marks as noise."""

@@ -87,6 +87,7 @@ def test_hostile_text_stays_text_in_every_place(study: Study, tmp_path: Path) ->
     assert "&lt;img src=x" in shown
 
 
+@pytest.mark.slow
 def test_the_same_folders_give_the_same_bytes(study: Study, tmp_path: Path) -> None:
     for name in ("first", "second"):
         assert run(study.arguments(tmp_path / "page.html", "--figures", tmp_path / "figures")) == 0

@@ -145,6 +145,7 @@ def test_no_parameter_is_left_uninitialised(config: Any, operator: str, head: st
                 assert not parameter.any(), name
 
 
+@pytest.mark.slow
 def test_every_checkpoint_loads_in_a_process_that_cannot_see_symbert_and_gives_the_same_outputs(
     config: Any, tmp_path: Path
 ) -> None:

@@ -225,6 +225,7 @@ def test_too_little_memory_proposes_a_micro_batch(
     assert "--set runtime.micro_batch_size=4" in refusal.value.__notes__[0]
 
 
+@pytest.mark.slow
 def test_old_checkpoints_go_unless_all_are_to_be_kept(corpus: Path, tmp_path: Path) -> None:
     kept = {}
     for keep in ("recent", "all"):

@@ -106,6 +106,7 @@ def test_a_stop_request_keeps_what_is_finished_and_leaves_the_rest(request_: Req
     assert run_grid(request_).trained == 2
 
 
+@pytest.mark.slow
 def test_two_workers_make_the_same_cells_as_this_process(request_: Request, tmp_path: Path) -> None:
     run_grid(request_)
     outcome = run_grid(replace(request_, out=tmp_path / "workers", workers=2))
@@ -251,6 +252,7 @@ def test_a_wrong_protocol_setting_is_an_error(assignment: str, message: str) -> 
         resolve_protocol([assignment])
 
 
+@pytest.mark.slow
 def test_the_grid_runs_where_datasets_is_missing(glue: Path, checkpoint: CheckpointFactory, tmp_path: Path) -> None:
     script = (
         "import sys\n"
