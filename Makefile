@@ -12,7 +12,7 @@ TEST_ENVIRONMENT := HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 TOKENIZERS_PARALLELIS
 # Two processes: the tests are one-threaded, and two cores are what everybody has.
 PARALLEL := -n 2 --dist worksteal
 
-.PHONY: setup demo test test-slow test-browser test-all docs reference check format lint types clean
+.PHONY: setup demo test test-slow test-long test-browser test-all docs reference check format lint types clean
 
 setup: $(STAMP)
 
@@ -30,17 +30,21 @@ demo: $(STAMP)
 	$(BIN)/symbert demo --out demo
 
 test: $(STAMP)
-	$(TEST_ENVIRONMENT) $(BIN)/python -m pytest $(PARALLEL) -m 'not slow and not gpu and not browser' $(PYTEST_ARGUMENTS)
+	$(TEST_ENVIRONMENT) $(BIN)/python -m pytest $(PARALLEL) -m 'not slow and not long and not gpu and not browser' $(PYTEST_ARGUMENTS)
 
 test-slow: $(STAMP)
-	$(TEST_ENVIRONMENT) $(BIN)/python -m pytest $(PARALLEL) -m 'slow and not gpu and not browser' $(PYTEST_ARGUMENTS)
+	$(TEST_ENVIRONMENT) $(BIN)/python -m pytest $(PARALLEL) -m 'slow and not long and not gpu and not browser' $(PYTEST_ARGUMENTS)
+
+# Before a release, and after a change to what they hold.
+test-long: $(STAMP)
+	$(TEST_ENVIRONMENT) $(BIN)/python -m pytest $(PARALLEL) -m 'long and not gpu and not browser' $(PYTEST_ARGUMENTS)
 
 # Debian: apt-get install chromium chromium-driver. Where they are absent the tests are skipped.
 test-browser: $(STAMP)
 	$(BIN)/python -m pip install --quiet --editable '.[browser]' -c constraints.txt
 	$(TEST_ENVIRONMENT) $(BIN)/python -m pytest -m browser $(PYTEST_ARGUMENTS)
 
-test-all: test test-slow
+test-all: test test-slow test-long
 
 # A warning fails the build.
 docs: $(STAMP)

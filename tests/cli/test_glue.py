@@ -101,7 +101,7 @@ def scores(out: Path) -> dict[str, object]:
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_grid_killed_ten_times_ends_as_an_undisturbed_one(
     glue: Path,  # noqa: F811
     checkpoint: CheckpointFactory,  # noqa: F811

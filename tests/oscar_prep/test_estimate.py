@@ -146,7 +146,7 @@ def test_out_is_needed_to_make_a_corpus(inputs: Path, capsys: pytest.CaptureFixt
     assert "missing option '--out'" in capsys.readouterr().err
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.shared
 def test_of_twenty_orders_of_the_shared_corpus_seventeen_intervals_hold_the_truth(tmp_path: Path, shared: Path) -> None:
     lines = [
