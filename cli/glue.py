@@ -11,7 +11,7 @@ from cli.engine import EngineName, RayAddress, SliceOption
 from cli.values import Device, ProtocolAssignments, number, refuse, refused_as
 
 if TYPE_CHECKING:
-    from train.glue.grid import Request
+    from train.glue.grid import Outcome, Request
 
 Which = Literal["last", "all", "log"]
 Average = Literal["nine", "tasks", "leaderboard"]
@@ -104,19 +104,26 @@ def glue(
             outcome = run_search(request, rates, progress=show, notice=say, stop=stop)
         else:
             outcome = run_grid(request, progress=show, notice=say, stop=stop)
-    if as_json:
-        counts = {"trained": outcome.trained, "found": outcome.found, "left": outcome.left}
-        print_json({**counts, "failed": outcome.failed, **as_document(outcome.table)})
+    facts = as_document(outcome.table)
+    if show_outcome(outcome, out, facts if as_json else as_markdown(outcome.table), quiet=quiet):
+        return EXIT_REFUSED
+    return stop.exit_code if outcome.left else EXIT_DONE
+
+
+def show_outcome(outcome: "Outcome[Any]", out: Path, table: Mapping[str, Any] | str, *, quiet: bool) -> bool:
+    """Print the table, as a text or within one JSON document, and what became of the cells; whether any failed."""
+    if isinstance(table, str):
+        print(table, end="")
     else:
-        print(as_markdown(outcome.table), end="")
+        counts = {"trained": outcome.trained, "found": outcome.found, "left": outcome.left}
+        print_json({**counts, "failed": outcome.failed, **table})
     if not quiet:
         say(f"{outcome.trained} cells trained, {outcome.found} found, {outcome.left} left; table in {out}")
     for cell, reason in outcome.failed.items():
         say(f"error: {cell}: {reason}")
     if outcome.failed:
         say("\nhint: --retry-failed tries the failed cells again")
-        return EXIT_REFUSED
-    return stop.exit_code if outcome.left else EXIT_DONE
+    return bool(outcome.failed)
 
 
 def request_of(parameters: Mapping[str, Any]) -> "Request":

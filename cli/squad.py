@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from cli.console import AsJson, Quiet, print_json, progress, say
-from cli.glue import Which, chosen_seeds
+from cli.console import AsJson, Quiet, progress, say
+from cli.glue import Which, chosen_seeds, show_outcome
 from cli.values import Device, ProtocolAssignments
 
 Version = Literal["1.1", "2.0"]
@@ -63,16 +63,7 @@ def squad(
     )
     with StopRequest() as stop, progress("squad", "steps", quiet=quiet) as show:
         outcome = run_squad(request, progress=show, notice=say, stop=stop)
-    if as_json:
-        counts = {"trained": outcome.trained, "found": outcome.found, "left": outcome.left}
-        print_json({**counts, "failed": outcome.failed, "version": data.version, **as_document(outcome.table)})
-    else:
-        print(as_markdown(outcome.table), end="")
-    if not quiet:
-        say(f"{outcome.trained} cells trained, {outcome.found} found, {outcome.left} left; table in {out}")
-    for cell, reason in outcome.failed.items():
-        say(f"error: {cell}: {reason}")
-    if outcome.failed:
-        say("\nhint: --retry-failed tries the failed cells again")
+    facts = {"version": data.version, **as_document(outcome.table)}
+    if show_outcome(outcome, out, facts if as_json else as_markdown(outcome.table), quiet=quiet):
         return EXIT_REFUSED
     return stop.exit_code if outcome.left else EXIT_DONE

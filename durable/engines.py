@@ -1,12 +1,12 @@
 """Where tasks run: in processes on this machine, or on the machines of a Ray cluster."""
 
 import contextlib
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from durable.errors import DurableError, with_hint
+from durable.machine import available_cores
 from durable.tasks import NO_NEEDS, Argument, Executor, Needs, Result, Start, Watch
 from durable.workers import Supervisor
 
@@ -99,8 +99,3 @@ def engine(name: str, address: str | None = None, workers: int | None = None) ->
 
     with connected(address, workers or available_cores()) as ray:
         yield RayEngine(ray)
-
-
-def available_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

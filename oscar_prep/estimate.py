@@ -17,8 +17,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from durable.engines import available_cores
 from durable.errors import with_hint
+from durable.machine import available_cores
 from durable.tasks import Tell, Watch, Work
 from durable.workers import Supervisor
 from oscar_prep.annotate import annotate

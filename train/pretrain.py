@@ -13,7 +13,7 @@ import torch
 from durable.errors import with_hint
 from durable.files import file_sha256, sweep_partials, write_json, write_text
 from durable.locks import LOCK_NAME, folder_lock
-from durable.progress import ProgressCallback, silent
+from durable.progress import ProgressCallback, silent, unheard
 from durable.settings import difference, dump_toml
 from durable.signals import StopRequest
 from symbert import SymbertForMaskedLM
@@ -78,7 +78,7 @@ def pretrain(
                 if ranks.first:
                     corpus.check_hashes()
                 if init_from is not None:
-                    _start_from(model, init_from, notice if ranks.first else _unheard)
+                    _start_from(model, init_from, notice if ranks.first else unheard)
             if ranks.first:
                 stack.enter_context(folder_lock(out))
                 _refuse_other_settings(out, identity(recipe, corpus, start))
@@ -197,10 +197,6 @@ def _start_from(model: Any, folder: Path, notice: Notice) -> None:
     for start in start_from_bert(model, load_bert(folder)):
         how = "stays random" if start.error is None else f"starts from {folder}, relative error {start.error:.3g}"
         notice(f"layer {start.layer}, {start.operator}: {how}")
-
-
-def _unheard(_: str) -> None:
-    """For the ranks that say nothing."""
 
 
 def _refuse_other_folders(out: Path) -> None:

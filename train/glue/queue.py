@@ -1,7 +1,5 @@
 """Cells on their way through the workers: the longest first, and none before what it starts from."""
 
-import contextlib
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +9,8 @@ import torch
 
 from durable import tasks
 from durable.board import Board, Facts
-from durable.engines import LOCAL, Engine, available_cores
+from durable.engines import LOCAL, Engine
+from durable.machine import available_cores, available_memory
 from durable.progress import ProgressCallback, unheard
 from durable.signals import StopRequest
 from durable.tasks import Needs, Outcome, Posting, Work
@@ -189,15 +188,7 @@ def default_workers(device: torch.device, largest: int) -> int:
     """One process on a GPU; on a CPU one a core, as far as memory goes for models of `largest` bytes."""
     if device.type != "cpu":
         return 1
-    return max(1, min(available_cores(), _available_memory() // (COPIES_OF_WEIGHTS * largest + BYTES_BESIDE)))
-
-
-def _available_memory() -> int:
-    with contextlib.suppress(FileNotFoundError), open("/proc/meminfo") as file:
-        for line in file:
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return max(1, min(available_cores(), available_memory() // (COPIES_OF_WEIGHTS * largest + BYTES_BESIDE)))
 
 
 def _reason(error: Exception) -> str:
