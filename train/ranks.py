@@ -100,12 +100,20 @@ def joined(device: torch.device) -> Iterator[Ranks]:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    distributed.init_process_group(
-        "nccl" if device.type == "cuda" else "gloo",
-        init_method="env://",
-        rank=settings["RANK"],
-        world_size=settings["WORLD_SIZE"],
-    )
+    try:
+        distributed.init_process_group(
+            "nccl" if device.type == "cuda" else "gloo",
+            init_method="env://",
+            rank=settings["RANK"],
+            world_size=settings["WORLD_SIZE"],
+        )
+    except distributed.DistNetworkError as error:
+        place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+        reason = str(error).splitlines()[0]
+        raise with_hint(
+            TrainError(f"the ranks cannot meet at {place}: {reason}"),
+            "set MASTER_PORT to a port that is free on the first rank's machine, the same for all ranks",
+        ) from None
     try:
         yield Ranks(settings["RANK"], settings["WORLD_SIZE"])
     finally:

@@ -10,7 +10,7 @@ import pytest
 
 from durable.files import file_sha256
 from tests.corpora import write_corpus
-from tests.train.test_ranks import facts, start
+from tests.train.test_ranks import facts, said_by, start
 from train.checkpoint import checkpoint_folder
 
 EXACT = {"training__precision": '"bf16"', "runtime__micro_batch_size": 3, "checkpoint__every": 2}
@@ -51,5 +51,5 @@ def test_three_kills_at_random_moments_change_nothing(tmp_path: Path, ranks: int
 
 
 def run_to_its_end(processes: list[subprocess.Popen[bytes]]) -> None:
-    said = [process.communicate(timeout=300)[1].decode() for process in processes]
+    said = said_by(processes)
     assert all(process.returncode == 0 for process in processes), "\n".join(said)

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,7 +11,7 @@ import psutil
 import pytest
 
 from tests.corpora import write_corpus
-from tests.train.test_ranks import NO_DROPOUT, ROOT, facts, finish, start
+from tests.train.test_ranks import NO_DROPOUT, ROOT, facts, finish, free_port, start
 from tests.train.tiny import tiny_assignments
 
 CHANGES = {"schedule__max_steps": 400, "runtime__micro_batch_size": 3, **NO_DROPOUT}
@@ -20,11 +19,8 @@ CHANGES = {"schedule__max_steps": 400, "runtime__micro_batch_size": 3, **NO_DROP
 
 def agents(corpus: Path, out: Path) -> list[subprocess.Popen[bytes]]:
     """`torchrun --nnodes 2` once for each node, as a scheduler would start it; they meet on the loopback."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     settings = [word for text in tiny_assignments(**CHANGES) for word in ("--set", text)]
-    rendezvous = ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{port}", "--rdzv-id", out.name]
+    rendezvous = ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{free_port()}", "--rdzv-id", out.name]
     command = [
         sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1", *rendezvous,
         "-m", "cli", "pretrain", "--data", str(corpus), "--out", str(out), "--operator", "pairwise", "--device", "cpu",

@@ -1,5 +1,8 @@
+import contextlib
 import os
+import random
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -55,16 +58,27 @@ def test_srun_without_a_meeting_place_is_refused_with_what_to_type() -> None:
     assert "export MASTER_ADDR=" in refusal.value.__notes__[0]
 
 
+def free_port() -> int:
+    """A port below those that the system hands out by itself (Linux: from 32,768 on).
+
+    Rank 0 listens only seconds later: a port of the system's own choice may be some other connection's by then, and
+    rank 1 would wait for an answer from there.
+    """
+    while True:
+        port = random.SystemRandom().randrange(20_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
 def start(
-    corpus: Path, out: Path, *more: str, ranks: int = 2, failpoint: str = "", **changes: object
+    corpus: Path, out: Path, *more: str, ranks: int = 2, failpoint: str = "", port: int = 0, **changes: object
 ) -> list[subprocess.Popen[bytes]]:
     """`symbert pretrain` as torchrun would start it, once for each rank."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     settings = [word for text in tiny_assignments(**changes) for word in ("--set", text)]
     command = [sys.executable, "-m", "cli", "pretrain", "--data", str(corpus), "--out", str(out), *settings, *more]
-    ours = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    ours = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port or free_port())}
+    ours |= {"OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"}
     return [
         subprocess.Popen(
             [*command, "--operator", "pairwise", "--device", "cpu", "--quiet"],
@@ -77,8 +91,19 @@ def start(
     ]
 
 
+def said_by(processes: list[subprocess.Popen[bytes]], timeout: float = 300) -> list[str]:
+    """What each rank says on stderr up to its end; ranks that do not end are told to show their stacks instead."""
+    try:
+        return [process.communicate(timeout=timeout)[1].decode() for process in processes]
+    except subprocess.TimeoutExpired:
+        for process in processes:
+            process.send_signal(signal.SIGABRT)
+        said = [process.communicate()[1].decode() for process in processes]
+        pytest.fail(f"{[process.returncode for process in processes]}\n" + "\n".join(said))
+
+
 def finish(processes: list[subprocess.Popen[bytes]]) -> list[int]:
-    said = [process.communicate(timeout=300)[1].decode() for process in processes]
+    said = said_by(processes)
     codes = [process.returncode for process in processes]
     assert all(code in (0, 75, -9) for code in codes), "\n".join(said)
     return codes
@@ -121,7 +146,7 @@ def test_two_ranks_that_stop_and_go_on_are_the_same_as_two_that_never_stopped(tm
 def test_a_loss_that_is_not_finite_stops_both_ranks_before_the_step_and_names_the_whole_batch(tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path / "corpus")
     processes = start(corpus, tmp_path / "run", optimizer__learning_rate=1e30, checkpoint__every=2)
-    said = [process.communicate(timeout=300)[1].decode() for process in processes]
+    said = said_by(processes)
     assert [process.returncode for process in processes] == [1, 1], "\n".join(said)
     told = re.search(r"error: step (\d+): loss .*Samples \[(.*)\] of epochs", said[0])
     assert told is not None
@@ -145,7 +170,7 @@ def test_what_the_first_rank_refuses_ends_the_other_as_well(tmp_path: Path) -> N
     corpus = write_corpus(tmp_path / "corpus")
     pretrain(corpus, tmp_path / "run", tiny_recipe("pairwise"), device="cpu", stop=Stop(after_step=1))
     processes = start(corpus, tmp_path / "run", optimizer__learning_rate=0.5)
-    said = [process.communicate(timeout=120)[1].decode() for process in processes]
+    said = said_by(processes)
     assert [process.returncode for process in processes] == [1, 1]
     assert "holds a run with other settings" in said[0]
     assert "error: rank 1 ends, for another rank has refused to train" in said[1]
@@ -158,3 +183,18 @@ def test_a_signal_to_one_rank_stops_both_at_the_same_step(tmp_path: Path) -> Non
     assert finish(processes) == [75, 75]
     (checkpoint,) = (tmp_path / "run" / "checkpoints").glob("step-*6")
     assert checkpoint.name == "step-00000006"
+
+
+@pytest.mark.slow
+def test_a_meeting_place_that_is_taken_is_refused_in_one_line(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        first, other = start(corpus, tmp_path / "run", port=taken.getsockname()[1])
+        said = said_by([first])[0]
+        other.kill()  # what torchrun and srun --kill-on-bad-exit do
+        other.communicate()
+    assert first.returncode == 1
+    assert re.fullmatch(r"error: the ranks cannot meet at 127\.0\.0\.1:\d+: .*\n\nhint: .*MASTER_PORT.*\n", said), said
+    assert not (tmp_path / "run").exists()
