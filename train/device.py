@@ -46,6 +46,15 @@ def with_precision(recipe: Recipe, device: torch.device) -> Recipe:
     return recipe.model_copy(update={"training": training})
 
 
+def seed_dropout(device: torch.device, seed: int) -> None:
+    """Have what is drawn on `device` from here on depend on `seed` alone."""
+    # torch.manual_seed would also queue a call for every device that is not in use, with a stack trace each time.
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+    else:
+        torch.default_generator.manual_seed(seed)
+
+
 def cpu_features() -> frozenset[str]:
     """What the kernel says the CPU can do; empty where there is no /proc/cpuinfo."""
     try:

@@ -10,6 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from train.corpus import Split
 from train.data import DROPOUT, TRAINING_MASKS, Batch, Masking, TrainingOrder, Words, key
+from train.device import seed_dropout
 from train.optimizer import learning_rate, make_optimizer
 from train.predict import Predictor, default_micro_batch_size
 from train.ranks import ALONE, Ranks
@@ -68,7 +69,8 @@ class Trainer:
         masked, loss = max(1, len(batch.labels)), torch.zeros((), device=self.device)
         parts = self.predictor.parts(batch.part(*self.ranks.share(len(batch.input_ids))))
         for number, part in enumerate(parts):
-            torch.manual_seed(key(DROPOUT, self.recipe.training.seed, step, number, self.ranks.number) >> 1)
+            seed = key(DROPOUT, self.recipe.training.seed, step, number, self.ranks.number) >> 1
+            seed_dropout(self.device, seed)
             with self._alone_until(number == len(parts) - 1):
                 part_loss = self.predictor(part)[0].sum() / masked
                 # DistributedDataParallel takes the mean of the ranks' gradients, where the sum is wanted.

@@ -1,5 +1,6 @@
 """What a run will cost and on what it will train, known before the first step."""
 
+import functools
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -99,8 +100,9 @@ def unigram_entropy(corpus: Corpus, samples: int) -> float:
     return float(-(shares * np.log(shares)).sum())
 
 
+@functools.cache
 def matrix_rate(device: torch.device, dtype: torch.dtype, tries: int = 5) -> float:
-    """Operations a second of the fastest of a few large square matrix products."""
+    """Operations a second of the fastest of a few large square matrix products, measured once in a process."""
     side = MATRIX_SIZES[device.type]
     left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     fastest = float("inf")

@@ -4,7 +4,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from cli.demo_documentation import VERSION, Text, paragraphs_of, standard_library, url_of
+from cli.demo_documentation import VERSION, Text, paragraphs_of, url_of
 
 DOCUMENTATION = """Parse arguments :class:`~argparse.Namespace` into an object, and return
     that object with whatever was left over.
@@ -22,11 +22,6 @@ DOCUMENTATION = """Parse arguments :class:`~argparse.Namespace` into an object, 
 
     name        what it is for      another column of something that looks like a table to all of us.
 """
-
-
-@pytest.fixture(scope="module")
-def texts() -> list[Text]:
-    return standard_library()
 
 
 def test_running_text_is_kept_and_the_rest_left_out() -> None:
@@ -63,21 +58,24 @@ def test_a_module_without_a_page_stands_where_its_source_is(module: str) -> None
     assert url_of(module, Path(path)) == f"https://github.com/python/cpython/blob/{VERSION}/Lib/{path}"
 
 
-def test_the_library_gives_hundreds_of_texts_in_lines_of_english(texts: list[Text]) -> None:
-    assert len(texts) > 200
-    paragraphs = [paragraph for text in texts for paragraph in text.paragraphs]
+@pytest.mark.slow
+def test_the_library_gives_hundreds_of_texts_in_lines_of_english(library: list[Text]) -> None:
+    assert len(library) > 200
+    paragraphs = [paragraph for text in library for paragraph in text.paragraphs]
     assert sum(map(len, paragraphs)) > 400_000
     assert not any("\n" in paragraph or "\t" in paragraph or ">>>" in paragraph for paragraph in paragraphs)
 
 
-def test_no_paragraph_occurs_twice_and_no_module_either(texts: list[Text]) -> None:
-    paragraphs = [paragraph for text in texts for paragraph in text.paragraphs]
+@pytest.mark.slow
+def test_no_paragraph_occurs_twice_and_no_module_either(library: list[Text]) -> None:
+    paragraphs = [paragraph for text in library for paragraph in text.paragraphs]
     assert len(set(paragraphs)) == len(paragraphs)
-    assert len({text.module for text in texts}) == len(texts)
+    assert len({text.module for text in library}) == len(library)
 
 
-def test_pythons_own_tests_are_left_out(texts: list[Text]) -> None:
-    assert not any({"test", "tests", "idle_test"} & set(text.module.split(".")) for text in texts)
+@pytest.mark.slow
+def test_pythons_own_tests_are_left_out(library: list[Text]) -> None:
+    assert not any({"test", "tests", "idle_test"} & set(text.module.split(".")) for text in library)
 
 
 @pytest.mark.slow
@@ -86,8 +84,8 @@ def test_reading_the_library_imports_none_of_it() -> None:
         "import sys\n"
         "from cli.demo_documentation import standard_library\n"
         "before = set(sys.modules)\n"
-        "texts = standard_library()\n"
-        "imported = {text.module for text in texts} & (set(sys.modules) - before)\n"
+        "library = standard_library()\n"
+        "imported = {text.module for text in library} & (set(sys.modules) - before)\n"
         "assert not imported & {'turtle', 'tkinter', 'idlelib', 'antigravity', 'this', 'unittest.mock'}, imported\n"
         "assert len(imported) < 5, imported\n"
     )

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.demo_documentation import Text, standard_library
+from cli.demo_documentation import Text
 from cli.demo_tasks import held_out, sentences_of, swap_two_words, write_tasks
 from train.glue.read import read_task
 from train.glue.tasks import TASKS
@@ -12,8 +12,8 @@ SENTENCES = {"train": 200, "dev": 60}
 
 
 @pytest.fixture(scope="module")
-def texts() -> tuple[list[Text], list[Text]]:
-    return held_out(standard_library())
+def texts(library: list[Text]) -> tuple[list[Text], list[Text]]:
+    return held_out(library)
 
 
 @pytest.fixture(scope="module")

@@ -90,7 +90,9 @@ def test_the_plan_counts_the_runs_that_are_finished(
     assert f"{12 - plan['finished']} runs" in plan["stages"][1]["what"]
 
 
-@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize(
+    "scale", [pytest.param(scale, marks=[] if scale == "nano" else pytest.mark.slow) for scale in SCALES]
+)
 def test_the_plan_of_every_scale_names_its_costs_and_their_basis_and_writes_nothing(
     scale: str, tmp_path: Path, shards: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

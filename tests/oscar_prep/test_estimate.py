@@ -43,7 +43,7 @@ def plan_for(inputs: Path, tokenizer: CorpusTokenizer, **settings: Any) -> Plan:
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz", ".jsonl.zst"])
-@pytest.mark.parametrize("share", [0.1, 0.5, 1.0])
+@pytest.mark.parametrize("share", [0.1, pytest.param(0.5, marks=pytest.mark.slow), 1.0])
 def test_the_size_of_the_whole_content_is_known_from_its_start(
     tmp_path: Path, oscar: Oscar, write_shard: Write, suffix: str, share: float
 ) -> None:
@@ -74,6 +74,7 @@ def test_the_truth_lies_in_the_intervals_and_nothing_is_written(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_parquet_is_estimated_from_its_first_rows(tmp_path: Path, inputs: Path, tokenizer: CorpusTokenizer) -> None:
     (tmp_path / "parquet").mkdir()
     for path in inputs.iterdir():

@@ -218,7 +218,14 @@ def test_workers_that_die_as_they_start_are_said_to(tmp_path: Path, arguments: C
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGUSR1, 75), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (signal.SIGTERM, 75),
+        pytest.param(signal.SIGUSR1, 75, marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),
+    ],
+)
 def test_a_signal_keeps_what_is_done_and_the_same_command_continues(
     tmp_path: Path, arguments: Callable[[Path], list[str]], number: signal.Signals, code: int
 ) -> None:

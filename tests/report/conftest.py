@@ -50,7 +50,8 @@ def study(tmp_path_factory: pytest.TempPathFactory, glue: Path) -> Study:  # noq
     checkpoints = [runs[0], *(runs[2] / "checkpoints" / f"step-{step:08d}" for step in (6, 20))]
     command = [
         "glue", *map(str, checkpoints), "--data-dir", str(glue), "--out", str(folder / "glue"), "--tasks", "cola",
-        "--seeds", "2", "--set", "epochs=1", "--set", "learning_rate=0.01", "--device", "cpu", "--quiet",
+        "--seeds", "2", "--set", "epochs=1", "--set", "learning_rate=0.01", "--device", "cpu", "--workers", "1",
+        "--quiet",
     ]  # fmt: skip
     assert run(command) == 0
     return Study(corpus, runs, folder / "glue")
@@ -74,7 +75,7 @@ def _corpus(folder: Path) -> Path:
     command = [
         "prepare", str(shard), "--out", str(folder / "corpus"), "--tokenizer", str(folder / "tokenizer"),
         "--sequence-length", "32", "--validation-samples", "8", "--validation-share", "0.2", "--workers", "1",
-        "--quiet",
+        "--no-report", "--quiet",
     ]  # fmt: skip
     assert run(command) == 0
     return folder / "corpus"

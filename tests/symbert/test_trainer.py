@@ -74,6 +74,7 @@ def test_a_head_takes_a_step_in_the_trainer(config: Any, head: Any, tmp_path: Pa
     assert not torch.equal(after[name], before[name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", [SymbertForMaskedLM, SymbertForSequenceClassification, SymbertForQuestionAnswering])
 def test_accumulating_micro_batches_takes_the_same_step(config: Any, head: Any, tmp_path: Path) -> None:
     rows = examples(head)

@@ -64,7 +64,10 @@ def assert_same(run: Path, whole: Path) -> None:
         assert file_sha256(checkpoint_folder(run, 20) / name) == file_sha256(checkpoint_folder(whole, 20) / name)
 
 
-@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize(
+    "operator",
+    [pytest.param(name, marks=[] if name in {"original", "pairwise"} else pytest.mark.slow) for name in OPERATORS],
+)
 def test_a_run_lowers_the_evaluation_loss(corpus: Path, tmp_path: Path, operator: str) -> None:
     recipe = tiny_recipe(operator, schedule__max_steps=60)
     outcome = pretrain(corpus, tmp_path / "run", recipe, device="cpu")

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from transformers import get_linear_schedule_with_warmup
 
 from durable.failpoints import failpoint
+from train.device import seed_dropout
 from train.errors import TrainError
 from train.glue.checkpoint import Subject, load_classifier
 from train.glue.encode import (
@@ -189,7 +190,7 @@ def _backward(
     groups = groups_of_similar_length(lengths.tolist(), CPU_OVERHEAD_TOKENS) if on_cpu else [np.arange(len(rows))]
     total = torch.zeros((), device=model.device)
     for number, group in enumerate(groups):
-        _seed_dropout(model.device, _key(DROPOUT, *place, number))
+        seed_dropout(model.device, _key(DROPOUT, *place, number))
         loss = losses(model, split, rows[group], protocol) / len(rows)
         loss.backward()
         total += loss.detach()
@@ -225,14 +226,6 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
             is_exempt = isinstance(module, nn.LayerNorm) or name == "bias"
             (exempt if is_exempt else decayed).append(parameter)
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": exempt, "weight_decay": 0.0}]
-
-
-def _seed_dropout(device: torch.device, seed: int) -> None:
-    # torch.manual_seed would also queue a call for every device that is not in use, with a stack trace each time.
-    if device.type == "cuda":
-        torch.cuda.manual_seed(seed)
-    else:
-        torch.default_generator.manual_seed(seed)
 
 
 def _key(*parts: int) -> int:
