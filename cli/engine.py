@@ -21,6 +21,14 @@ RayAddress = Annotated[
         rich_help_panel=RUNNING,
     ),
 ]
+ShipFiles = Annotated[
+    bool,
+    typer.Option(
+        "--ship-files",
+        help="Send lists and models to the machines of the Ray cluster, which need not see them then.",
+        rich_help_panel=RUNNING,
+    ),
+]
 
 
 def _slice(value: str | None) -> str | None:

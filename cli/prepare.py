@@ -8,7 +8,7 @@ import typer
 
 from cli.console import AsJson, Quiet, command_line, print_json, progress, say
 from cli.corpus_plan import check_categories, names_of, plan_of
-from cli.engine import RUNNING, EngineName, RayAddress, SliceOption
+from cli.engine import RUNNING, EngineName, RayAddress, ShipFiles, SliceOption
 from cli.values import number, refuse
 from durable.signals import EXIT_DONE, EXIT_QUARANTINED, StopRequest
 
@@ -120,6 +120,7 @@ def prepare(
     ] = None,
     engine: EngineName = "local",
     ray_address: RayAddress = None,
+    ship_files: ShipFiles = False,
     slice_: SliceOption = None,
     max_bad_share: Annotated[
         float,
@@ -155,6 +156,8 @@ def prepare(
         raise refuse("--estimate", "it runs on this machine, in one piece")
     if slice_ not in (None, "finish") and engine != "local":
         raise refuse("--slice", "--engine divides the work too: give one of them")
+    if ship_files and ray_address in (None, "local"):
+        raise refuse("--ship-files", "files are sent to a cluster that runs: give its --ray-address")
     from durable.workers import start_importing
 
     start_importing("oscar_prep.prepare")
@@ -168,7 +171,7 @@ def prepare(
         engine_of(engine, ray_address, workers) as where,
         progress("prepare", "B", quiet=quiet) as callback,
     ):
-        running = Running(workers, max_bad_share, callback, stop, where, unheard if quiet else say)
+        running = Running(workers, max_bad_share, callback, stop, where, ship_files, unheard if quiet else say)
         if estimate is not None:
             return _estimate(plan, running, estimate, as_json)
         started = time.monotonic()

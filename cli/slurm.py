@@ -102,6 +102,8 @@ def _parameters(context: typer.Context) -> dict[str, Any]:
             raise refuse(option, "how the work is divided is decided here", "--slices N --cpus N")
     if parameters["engine"] != "local":
         raise refuse("--engine", "Slurm is one itself")
+    if parameters.get("ship_files"):
+        raise refuse("--ship-files", "files are sent to a Ray cluster alone")
     return parameters
 
 

@@ -10,7 +10,7 @@ import os
 import platform
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any, Generic
 
 from durable.board import Board, Facts
 from durable.errors import DurableError, with_hint
+from durable.shipping import Shipment, ship
 from durable.tasks import (
     ATTEMPTS,
     NO_NEEDS,
@@ -52,6 +53,16 @@ class _Setting(Generic[Argument, Result]):
     folder: Path
     paths: tuple[Path, ...]
     version: str
+    shipment: Shipment | None
+    moved: Callable[[Any, Mapping[Path, Path]], Any]
+
+    def unpacked(self) -> Any:
+        """The work's setting for this machine."""
+        if self.shipment is None:
+            return self.setting
+        import ray
+
+        return self.moved(self.setting, self.shipment.unpack(ray))
 
 
 @dataclass
@@ -87,7 +98,9 @@ class RayTasks(Generic[Argument, Result]):
         """
         waiting = iter(tasks)
         remote = self.ray.remote(max_retries=0, num_gpus=self.needs.gpus)(_attend)
-        setting = self.ray.put(self._for_workers())
+        run = secrets.token_hex(8)
+        shipment = ship(self.ray, run, self.needs.shipped)
+        setting = self.ray.put(self._for_workers(run, shipment))
         room = _Room(self.ray, self.count, "GPU" if self.needs.gpus else "CPU")
         looked = 0.0
         try:
@@ -114,12 +127,15 @@ class RayTasks(Generic[Argument, Result]):
                     self._look()
         finally:
             self._end()
+            if shipment is not None:
+                shipment.forget(self.ray)
 
-    def _for_workers(self) -> _Setting[Argument, Result]:
+    def _for_workers(self, run: str, shipment: Shipment | None) -> _Setting[Argument, Result]:
         board = self.watch.board
         return _Setting(
-            secrets.token_hex(8), self.start, self.setting, board, board.token if board is not None else None,
+            run, self.start, self.setting, board, board.token if board is not None else None,
             Path.cwd(), tuple(path.absolute() for path in self.needs.paths), version("symbert"),
+            shipment, self.needs.moved,
         )  # fmt: skip
 
     def _send(self, remote: Any, setting: Any, flight: _Flight[Argument]) -> None:
@@ -226,7 +242,7 @@ def _attend(
     def started() -> Work[Argument, Result]:
         if setting.run not in _started:
             _started.clear()
-            _started[setting.run] = setting.start(setting.setting)
+            _started[setting.run] = setting.start(setting.unpacked())
         return _started[setting.run]
 
     return attempt(started, argument, lambda _: None, setting.board, key)

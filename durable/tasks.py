@@ -3,7 +3,7 @@
 import contextlib
 import pickle
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -102,6 +102,10 @@ class Needs:
     of_task: Callable[[Any], Sequence[Path]] = lambda _: ()
     """Files and folders that one task needs."""
     gpus: int = 0
+    shipped: Sequence[Path] = ()
+    """Files that every task needs, and that are sent to machines which do not see them."""
+    moved: Callable[[Any, Mapping[Path, Path]], Any] = lambda setting, _: setting
+    """The work's setting, with the shipped files where they lie on the machine that it is for."""
 
 
 NO_NEEDS = Needs()

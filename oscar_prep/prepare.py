@@ -8,7 +8,7 @@ divided: the units of each slice are made by a command of its own, and one more 
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,8 @@ class Running:
     progress: ProgressCallback = silent
     stop: StopRequest | None = None
     engine: Engine = LOCAL
+    ship_files: bool = False
+    """Send the index, KenLM and language models to the machines of a Ray cluster, which otherwise see them."""
     notice: Callable[[str], None] = unheard
     """Hears of units that are begun again since their worker was lost; by default nobody does."""
 
@@ -202,7 +204,7 @@ class Corpus:
         """Run tasks; false if a stop request ended them early. Raises the first error when all the rest is done."""
         running, plan = self._running, self._plan
         watch = Watch(self._hear, running.stop, Posting(self.board, _key), self._lose)
-        executor = running.engine.executor(start_worker, plan, running.workers, watch, _needs(plan))
+        executor = running.engine.executor(start_worker, plan, running.workers, watch, _needs(plan, running))
         for outcome in executor.run(tasks):
             self._take(outcome)
         if watch.stopped:
@@ -246,9 +248,15 @@ def _facts(read: int, ledger: Ledger) -> Facts:
     return {"done": read, "documents": ledger.documents, "kept": ledger.kept}
 
 
-def _needs(plan: Plan) -> Needs:
-    sources = (plan.sources.blocklists, plan.sources.kenlm, plan.sources.language_model)
-    return Needs((plan.out, plan.out / TOKENIZER, *filter(None, sources)), _input_of)
+def _needs(plan: Plan, running: Running) -> Needs:
+    folders, files = (plan.out, plan.out / TOKENIZER), plan.sources.paths()
+    if running.ship_files:
+        return Needs(folders, _input_of, shipped=files, moved=_moved)
+    return Needs((*folders, *files), _input_of)
+
+
+def _moved(plan: Plan, places: Mapping[Path, Path]) -> Plan:
+    return replace(plan, sources=plan.sources.moved(places))
 
 
 def _input_of(task: Task) -> list[Path]:

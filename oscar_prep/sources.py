@@ -1,5 +1,6 @@
 """What judges documents beside their own records: UT1 lists, a KenLM model, a fastText model."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -43,6 +44,16 @@ class Sources:
                 PrepareError("--rescore has nothing to judge by"),
                 "--kenlm FILE, or --language en --language-model FILE",
             )
+
+    def paths(self) -> tuple[Path, ...]:
+        """Those that are given."""
+        return tuple(filter(None, (self.blocklists, self.kenlm, self.language_model)))
+
+    def moved(self, places: Mapping[Path, Path]) -> "Sources":
+        """The same files at other places."""
+        return Sources(
+            *(path and places.get(path, path) for path in (self.blocklists, self.kenlm, self.language_model))
+        )
 
     def identity(self, configuration: Configuration) -> dict[str, str | None]:
         """The sha256 of each. Raises BlocklistError or PrepareError if one is missing or damaged."""

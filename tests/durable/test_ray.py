@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,9 @@ import pytest
 
 from durable.engines import Engine, RayEngine, engine
 from durable.errors import DurableError
+from durable.locks import folder_lock
 from durable.ray_cluster import _well
+from durable.shipping import PREFIX
 from durable.tasks import Needs, Outcome, Tell, Watch, Work
 from tests.durable.test_engines import TASKS, listed, needs_ray, run
 
@@ -96,6 +99,38 @@ def _start(_: Path) -> Work[str, str]:
         return task
 
     return work
+
+
+def _start_with_words(words: Path) -> Work[str, str]:
+    content = words.read_text("utf-8")
+
+    def work(task: str, _: Tell) -> str:
+        return f"{task} {content} {words.parents[1].name}"
+
+    return work
+
+
+@pytest.mark.slow
+def test_shipped_files_are_read_on_machines_that_do_not_see_them_and_leave_nothing(
+    ray_here: Engine, tmp_path: Path
+) -> None:
+    (tmp_path / "words.txt").write_text("seen", "utf-8")
+    abandoned = Path(tempfile.gettempdir(), f"{PREFIX}{os.getuid()}-of-a-driver-that-was-killed")
+    with folder_lock(abandoned):
+        pass
+
+    def tasks() -> Iterator[str]:
+        (tmp_path / "words.txt").unlink()  # from here on as if it were not on the shared file system
+        yield from "ab"
+
+    needs = Needs(shipped=[tmp_path / "words.txt"], moved=lambda words, places: places[words])
+    executor = ray_here.executor(_start_with_words, tmp_path / "words.txt", 1, Watch(), needs)
+    results = [str(outcome.result).split() for outcome in executor.run(tasks())]
+    assert [result[:2] for result in results] == [["a", "seen"], ["b", "seen"]]
+    (folder,) = {result[2] for result in results}
+    assert folder.startswith(PREFIX)
+    assert not Path(tempfile.gettempdir(), folder).exists()
+    assert not abandoned.exists()
 
 
 @pytest.mark.slow

@@ -64,6 +64,28 @@ def test_a_budget_means_the_same_on_ray(tmp_path: Path, arguments: Arguments) ->
     assert corpus(tmp_path / "ray") == corpus(tmp_path / "local")
 
 
+def test_files_are_shipped_to_running_clusters_alone(
+    tmp_path: Path, arguments: Arguments, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments(tmp_path / "out", "--engine", "ray", "--ship-files")) == 2
+    assert "'--ship-files'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_lists_that_are_shipped_judge_as_lists_that_are_seen(tmp_path: Path, arguments: Arguments) -> None:
+    needs_ray()
+    (tmp_path / "ut1/adult").mkdir(parents=True)
+    urls = "".join(f"example.org/{number}\n" for number in range(0, 8000, 3))
+    (tmp_path / "ut1/adult/urls").write_text(urls, "utf-8")
+    judged = ("--blocklists", str(tmp_path / "ut1"), "--drop-categories", "adult")
+    assert run(arguments(tmp_path / "local", *judged, "--workers", "1")) == 0
+    shipped = arguments(tmp_path / "ray", *judged, "--engine", "ray", "--ship-files")
+    result = run_on_two_nodes(tmp_path / "ray", "units/data-*.json", shipped)
+    assert result.returncode == 0, result.stderr
+    assert corpus(tmp_path / "ray") == corpus(tmp_path / "local")
+
+
 @pytest.mark.slow
 def test_two_nodes_of_which_one_is_killed_lose_and_double_no_unit(
     tmp_path: Path, arguments: Arguments, inputs: Path, oscar: Oscar, write_shard: Write
