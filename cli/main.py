@@ -5,9 +5,10 @@ or found damaged; 75 everything saved, not finished; 130 Ctrl-C.
 """
 
 import errno
+import functools
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -109,7 +110,7 @@ def run(arguments: list[str]) -> int:
     """Run one command line; returns its exit code. Only an unexpected exception gets through."""
     try:
         _refuse_empty(arguments)
-        return app(arguments, prog_name="symbert", standalone_mode=False) or EXIT_DONE
+        return _command(app).main(arguments, prog_name="symbert", standalone_mode=False) or EXIT_DONE
     except USAGE_ERROR as error:
         return _wrong_command_line(error)
     except KeyboardInterrupt:
@@ -132,6 +133,11 @@ def run(arguments: list[str]) -> int:
         reason = "is a file, expected a folder" if error.errno == errno.EEXIST else error.strerror
         say(f"error: {where}: {reason}" if where else f"error: {reason}")
     return EXIT_REFUSED
+
+
+@functools.cache
+def _command(commands: typer.Typer) -> Any:
+    return typer.main.get_command(commands)
 
 
 def _refuse_empty(arguments: list[str]) -> None:
