@@ -105,6 +105,30 @@ def test_two_nodes_of_which_one_is_killed_lose_and_double_no_unit(
 
 
 @pytest.mark.slow
+@pytest.mark.shared
+def test_two_nodes_of_which_one_is_killed_make_the_papers_corpus(tmp_path: Path, shared: Path) -> None:
+    needs_ray()
+    command = [
+        "prepare",
+        str(shared / "oscar2301/en_meta"),
+        "--tokenizer",
+        str(shared / "bert-base-uncased"),
+        "--quiet",
+    ]
+    assert run([*command, "--out", str(tmp_path / "local"), "--workers", "1"]) == 0
+    out = tmp_path / "ray"
+    result = run_on_two_nodes(out, "units/data-*.json", [*command, "--out", str(out), "--engine", "ray"])
+    assert result.returncode == 0, result.stderr
+    assert "killed a node: True" in result.stderr
+    manifests = [json.loads((folder / "manifest.json").read_text()) for folder in (out, tmp_path / "local")]
+    assert manifests[0]["corpus_hash"] == manifests[1]["corpus_hash"]
+    assert manifests[0]["ledger"] == manifests[1]["ledger"]
+    assert [unit["file"] for unit in manifests[0]["units"]] == [
+        f"en_meta_part_{part}.jsonl.zst" for part in range(1, 7)
+    ]
+
+
+@pytest.mark.slow
 def test_a_signal_keeps_what_ray_has_done_and_any_engine_continues(
     tmp_path: Path, arguments: Arguments, monkeypatch: pytest.MonkeyPatch
 ) -> None:
