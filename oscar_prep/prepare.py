@@ -5,10 +5,9 @@ not changed is not made again. The manifest is written last, so a folder without
 divided: the units of each slice are made by a command of its own, and one more writes the manifest.
 """
 
-import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,22 +16,19 @@ from blocklists.errors import BlocklistError
 from durable.board import Board, Entry, Facts
 from durable.engines import LOCAL, Engine
 from durable.errors import DurableError, with_hint
-from durable.files import PARTIAL, file_sha256, sweep_partials, write_json
+from durable.files import PARTIAL, sweep_partials, write_json
 from durable.locks import LOCK_NAME, folder_lock
 from durable.progress import ProgressCallback, silent, unheard
-from durable.remote import RemotePath
 from durable.settings import difference
 from durable.signals import StopRequest
-from durable.tasks import Needs, Outcome, Posting, Tell, Watch, Work
+from durable.tasks import Outcome, Posting, Watch
 from oscar_prep.errors import PrepareError
-from oscar_prep.ledger import Ledger
 from oscar_prep.manifest import finish
 from oscar_prep.plan import INDEX, STATE, TOKENIZER, Plan
 from oscar_prep.record import Budget, Unit, UnitRecord
 from oscar_prep.shards import SPLITS, read_json
-from oscar_prep.tokenize import encoder_of
-from oscar_prep.unit import UnitProcessor
 from oscar_prep.upload import Upload
+from oscar_prep.worker import Task, facts_of, key_of, needs_of, start_worker
 
 MAX_BAD_SHARE = 0.001
 PARTS = (*SPLITS, "documents", "quarantine", "units", TOKENIZER)
@@ -53,15 +49,6 @@ class Running:
     """Send the index, KenLM and language models to the machines of a Ray cluster, which otherwise see them."""
     notice: Callable[[str], None] = unheard
     """Hears of units that are begun again since their worker was lost; by default nobody does."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """A unit for a worker, with the budget that is left for it and its record from an earlier run."""
-
-    unit: Unit
-    budget: Budget
-    record: UnitRecord | None
 
 
 def prepare(plan: Plan, running: Running) -> dict[str, Any] | None:
@@ -203,8 +190,10 @@ class Corpus:
     def run(self, tasks: Iterable[Task]) -> bool:
         """Run tasks; false if a stop request ended them early. Raises the first error when all the rest is done."""
         running, plan = self._running, self._plan
-        watch = Watch(self._hear, running.stop, Posting(self.board, _key), self._lose)
-        executor = running.engine.executor(start_worker, plan, running.workers, watch, _needs(plan, running))
+        watch = Watch(self._hear, running.stop, Posting(self.board, key_of), self._lose)
+        executor = running.engine.executor(
+            start_worker, plan, running.workers, watch, needs_of(plan, running.ship_files)
+        )
         for outcome in executor.run(tasks):
             self._take(outcome)
         if watch.stopped:
@@ -221,7 +210,7 @@ class Corpus:
             self.records[unit.index] = outcome.result
             ledger = outcome.result.ledger
             size = self._sizes[unit.index]
-            self._hear(outcome.argument, _facts(size, ledger))
+            self._hear(outcome.argument, facts_of(size, ledger))
         elif isinstance(outcome.error, REFUSALS):
             self._errors.append(outcome.error)
         elif outcome.error is not None:
@@ -238,84 +227,6 @@ class Corpus:
         self._running.progress(
             self._bytes.total(), sum(self._sizes), {"documents": f"{seen:,}", "kept": f"{share:.1%}"}
         )
-
-
-def _key(task: Task) -> str:
-    return task.unit.stem
-
-
-def _facts(read: int, ledger: Ledger) -> Facts:
-    return {"done": read, "documents": ledger.documents, "kept": ledger.kept}
-
-
-def _needs(plan: Plan, running: Running) -> Needs:
-    folders, files = (plan.out, plan.out / TOKENIZER), plan.sources.paths()
-    if running.ship_files:
-        return Needs(folders, _input_of, shipped=files, moved=_moved)
-    return Needs((*folders, *files), _input_of)
-
-
-def _moved(plan: Plan, places: Mapping[Path, Path]) -> Plan:
-    return replace(plan, sources=plan.sources.moved(places))
-
-
-def _input_of(task: Task) -> list[Path]:
-    path = task.unit.file.path
-    return [path] if isinstance(path, Path) else []  # a URL is read from anywhere
-
-
-def start_worker(plan: Plan) -> Work[Task, UnitRecord]:
-    """What each worker process does once: load the tokenizer and the lists; returns what it does for each task."""
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the workers are as many as the cores
-    annotators = plan.sources.annotators(plan.configuration)
-    processor = UnitProcessor(plan.out, plan.configuration, encoder_of(plan.tokenizer), annotators)
-
-    def work(task: Task, tell: Tell) -> UnitRecord:
-        record = task.record if task.record is not None and _still_stands(plan, task) else None
-        if record is None:
-            _remember(plan, task.unit)
-            record = processor.process(task.unit, task.budget, lambda read, ledger: tell(_facts(read, ledger)))
-        if plan.target is not None:
-            Upload(plan.out, plan.target).unit(task.unit, record)
-        return record
-
-    return work
-
-
-def _remember(plan: Plan, unit: Unit) -> None:
-    """Write down what a store says of an input file before it is read, so that a later run need not read it again."""
-    path = unit.file.path
-    if isinstance(path, RemotePath):
-        (plan.out / unit.names["record"]).unlink(missing_ok=True)  # of what the store said something else about
-        write_json(plan.out / unit.names["source"], _source(path), name="source")
-
-
-def _source(path: RemotePath) -> dict[str, Any]:
-    size, version = path.state()
-    return {"url": path.url, "bytes": size, "version": version}
-
-
-def _is_known(plan: Plan, unit: Unit) -> bool:
-    """Whether a store says of an input file what it said when the unit was made."""
-    path, written = unit.file.path, plan.out / unit.names["source"]
-    if not isinstance(path, RemotePath) or not written.is_file():
-        return False
-    source = _source(path)
-    return source["version"] is not None and read_json(written) == source
-
-
-def _still_stands(plan: Plan, task: Task) -> bool:
-    """Whether the unit need not be made again. Raises PrepareError if its input is another file than it was."""
-    assert task.record is not None
-    path = task.unit.file.path
-    then = task.record.input["sha256"]
-    now = then if _is_known(plan, task.unit) else file_sha256(path)
-    if now != then:
-        raise with_hint(
-            PrepareError(f"{path} has changed since this corpus was begun: sha256 {then[:12]}… → {now[:12]}…"),
-            "give another --out",
-        )
-    return task.record.budget is None or task.record.budget == task.budget
 
 
 def _holds_a_sample(plan: Plan) -> bool:

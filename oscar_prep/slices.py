@@ -14,8 +14,9 @@ from durable.locks import folder_lock
 from durable.slices import Slice
 from oscar_prep.errors import PrepareError
 from oscar_prep.plan import INDEX, MANIFEST, STATE, TOKENIZER, Plan
-from oscar_prep.prepare import Corpus, Running, Task, check_folder, finish_corpus, opened
+from oscar_prep.prepare import Corpus, Running, check_folder, finish_corpus, opened
 from oscar_prep.record import Budget, Unit, UnitRecord
+from oscar_prep.worker import Task
 
 AGAIN = "symbert slurm prepare, with the same arguments, prints what makes them"
 

@@ -3,8 +3,13 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from durable import failpoints
+
+# How long an example takes is the machine's affair.
+settings.register_profile("symbert", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("symbert")
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 

@@ -102,7 +102,7 @@ likely_url = st.builds("{}{}{}/{}{}".format, scheme, host, port, path, ending) |
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.lists(st.none() | likely_url | st.text(max_size=20), max_size=20))
 @example(["http://a/", "https://a/", "http://a", "https://a?/", "http://a.b/?x/y#z", "http://a.b/#?", None])
 @example(

@@ -62,7 +62,7 @@ ANY_TEXT = st.text(
 )
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=ANY_TEXT)
 def test_any_text_has_a_finite_perplexity(model: HarmfulModel, text: str) -> None:
     assert 0 < model.perplexity(text) < 1e9

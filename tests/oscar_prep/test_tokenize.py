@@ -69,7 +69,7 @@ NORMALIZERS = [
 
 
 @pytest.mark.parametrize("variant", NORMALIZERS, ids=str, indirect=True)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(texts=TEXTS)
 @example(texts=ODDITIES)
 @example(texts=["".join(ODDITIES), " ".join(ODDITIES), "a".join(ODDITIES), "\v".join(ODDITIES)])
@@ -156,7 +156,7 @@ def test_truncation_and_padding_in_the_file_are_set_aside(tokenizer_folder: Path
 
 
 @pytest.mark.shared
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(texts=TEXTS)
 def test_berts_own_vocabulary_gives_the_same_ids(shared: Path, texts: list[str]) -> None:
     table, plain = berts_encoders(shared / "bert-base-uncased")

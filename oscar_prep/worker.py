@@ -1,0 +1,111 @@
+"""What each worker does to make a unit, and what it needs for that."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from durable.board import Facts
+from durable.errors import with_hint
+from durable.files import file_sha256, write_json
+from durable.remote import RemotePath
+from durable.tasks import Needs, Tell, Work
+from oscar_prep.errors import PrepareError
+from oscar_prep.ledger import Ledger
+from oscar_prep.plan import TOKENIZER, Plan
+from oscar_prep.record import Budget, Unit, UnitRecord
+from oscar_prep.shards import read_json
+from oscar_prep.tokenize import encoder_of
+from oscar_prep.unit import UnitProcessor
+from oscar_prep.upload import Upload
+
+
+@dataclass(frozen=True)
+class Task:
+    """A unit for a worker, with the budget that is left for it and its record from an earlier run."""
+
+    unit: Unit
+    budget: Budget
+    record: UnitRecord | None
+
+
+def key_of(task: Task) -> str:
+    """Its name on the board."""
+    return task.unit.stem
+
+
+def facts_of(read: int, ledger: Ledger) -> Facts:
+    """What a worker tells of a unit while it makes it."""
+    return {"done": read, "documents": ledger.documents, "kept": ledger.kept}
+
+
+def needs_of(plan: Plan, ship_files: bool) -> Needs:
+    """What a machine must see to make a unit; with `ship_files` it is sent lists and models."""
+    folders, files = (plan.out, plan.out / TOKENIZER), plan.sources.paths()
+    if ship_files:
+        return Needs(folders, _input_of, shipped=files, moved=_moved)
+    return Needs((*folders, *files), _input_of)
+
+
+def _moved(plan: Plan, places: Mapping[Path, Path]) -> Plan:
+    return replace(plan, sources=plan.sources.moved(places))
+
+
+def _input_of(task: Task) -> list[Path]:
+    path = task.unit.file.path
+    return [path] if isinstance(path, Path) else []  # a URL is read from anywhere
+
+
+def start_worker(plan: Plan) -> Work[Task, UnitRecord]:
+    """What each worker process does once: load the tokenizer and the lists; returns what it does for each task."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the workers are as many as the cores
+    annotators = plan.sources.annotators(plan.configuration)
+    processor = UnitProcessor(plan.out, plan.configuration, encoder_of(plan.tokenizer), annotators)
+
+    def work(task: Task, tell: Tell) -> UnitRecord:
+        record = task.record if task.record is not None and _still_stands(plan, task) else None
+        if record is None:
+            _remember(plan, task.unit)
+            record = processor.process(task.unit, task.budget, lambda read, ledger: tell(facts_of(read, ledger)))
+        if plan.target is not None:
+            Upload(plan.out, plan.target).unit(task.unit, record)
+        return record
+
+    return work
+
+
+def _remember(plan: Plan, unit: Unit) -> None:
+    """Write down what a store says of an input file before it is read, so that a later run need not read it again."""
+    path = unit.file.path
+    if isinstance(path, RemotePath):
+        (plan.out / unit.names["record"]).unlink(missing_ok=True)  # of what the store said something else about
+        write_json(plan.out / unit.names["source"], _source(path), name="source")
+
+
+def _source(path: RemotePath) -> dict[str, Any]:
+    size, version = path.state()
+    return {"url": path.url, "bytes": size, "version": version}
+
+
+def _is_known(plan: Plan, unit: Unit) -> bool:
+    """Whether a store says of an input file what it said when the unit was made."""
+    path, written = unit.file.path, plan.out / unit.names["source"]
+    if not isinstance(path, RemotePath) or not written.is_file():
+        return False
+    source = _source(path)
+    return source["version"] is not None and read_json(written) == source
+
+
+def _still_stands(plan: Plan, task: Task) -> bool:
+    """Whether the unit need not be made again. Raises PrepareError if its input is another file than it was."""
+    assert task.record is not None
+    path = task.unit.file.path
+    then = task.record.input["sha256"]
+    now = then if _is_known(plan, task.unit) else file_sha256(path)
+    if now != then:
+        raise with_hint(
+            PrepareError(f"{path} has changed since this corpus was begun: sha256 {then[:12]}… → {now[:12]}…"),
+            "give another --out",
+        )
+    return task.record.budget is None or task.record.budget == task.budget
