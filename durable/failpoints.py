@@ -1,7 +1,8 @@
 """Named places where a test may kill the process, so that crash tests are exact instead of lucky.
 
 `SYMBERT_FAILPOINT=name:count:action` acts when the process passes `name` for the `count`-th time.
-Actions: `kill` (SIGKILL, nothing is flushed), `term` (SIGTERM to this process), `full` (a full disk: ENOSPC).
+Actions: `kill` (SIGKILL, nothing is flushed), `term` (SIGTERM to this process), `full` (a full disk: ENOSPC),
+`memory` (none is left: MemoryError).
 """
 
 import errno
@@ -30,6 +31,8 @@ def failpoint(name: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     elif action == "term":
         os.kill(os.getpid(), signal.SIGTERM)
+    elif action == "memory":
+        raise MemoryError(f"failpoint {name}")
     else:
         raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)} (failpoint {name})")
 
@@ -37,9 +40,9 @@ def failpoint(name: str) -> None:
 def _parse(setting: str) -> tuple[str, int, str]:
     name, _, rest = setting.rpartition(":")[0].rpartition(":")
     action = setting.rpartition(":")[2]
-    if not name or not rest.isdecimal() or action not in {"kill", "term", "full"}:
+    if not name or not rest.isdecimal() or action not in {"kill", "term", "full", "memory"}:
         raise with_hint(
             DurableError(f"{VARIABLE}={setting} is not `name:count:action`"),
-            "actions are kill, term and full, as in `shard.before-rename:1:kill`",
+            "actions are kill, term, full and memory, as in `shard.before-rename:1:kill`",
         )
     return name, int(rest), action

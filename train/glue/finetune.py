@@ -4,13 +4,11 @@ Everything random is a function of its place: the head of (seed, name), the orde
 (seed, step, group). So a cell gives the same scores on the same machine whatever ran before it.
 """
 
-import contextlib
 import hashlib
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -22,7 +20,7 @@ from torch import Tensor, nn
 from transformers import get_linear_schedule_with_warmup
 
 from durable.failpoints import failpoint
-from train.device import seed_dropout
+from train.device import repeatable, seed_dropout
 from train.errors import TrainError
 from train.glue.checkpoint import Subject, load_classifier
 from train.glue.encode import (
@@ -60,8 +58,11 @@ class Finetuned:
     training_loss: float
     """Mean over the last epoch."""
     training_seconds: float
+    """Of a stack, its share."""
     evaluation_seconds: float
     device: str
+    seeds_together: tuple[int, ...]
+    """Seeds that were trained in one stack, this one among them."""
 
     def sha256(self) -> str:
         """Of the validation logits as little-endian float32, split by split."""
@@ -69,6 +70,33 @@ class Finetuned:
         for logits in self.logits.values():
             digest.update(np.ascontiguousarray(logits, "<f4").tobytes())
         return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A seed of a checkpoint, and what is wanted of it beside its predictions on the validation sets."""
+
+    subject: Subject
+    seed: int
+    extra: Mapping[str, Encoded] = field(default_factory=dict)
+    """Splits that are predicted too, which changes nothing else."""
+    keep: Callable[[Any], None] | None = None
+    """Gets the fine-tuned model, unless it diverged."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model at the end of its training, cut down to the tokens of its task."""
+
+    model: Any
+    task: EncodedTask
+    """Renumbered as the model is."""
+    put_back: Callable[[], None]
+    """Gives the model all its tokens again."""
+    loss: float
+    seconds: float
+    seeds: tuple[int, ...]
+    """That were trained together."""
 
 
 class StoppedError(Exception):
@@ -104,22 +132,32 @@ def finetune(
     """
     failpoint("finetune.begin")
     num_labels = len(task.task.classes) or 1
+    candidate = Candidate(subject, seed, extra, keep)
     with repeatable(device):
         model = load_classifier(subject, num_labels, seed)
         task, put_back = with_used_tokens_only(model, task)
         model.to(device)
         started = time.perf_counter()
         loss = train(model, task.train, protocol, seed, on_step)
-        trained = time.perf_counter()
-        logits = {name: predict(model, task.splits[name], protocol) for name in task.task.validation_splits}
-        seconds = time.perf_counter() - trained
-        put_back()
-        more = {name: predict(model, split, protocol) for name, split in extra.items()}
-    if not (math.isfinite(loss) and all(np.isfinite(values).all() for values in logits.values())):
-        raise TrainError(f"{subject.name}, {task.task.name}, seed {seed}: the training diverged, its loss is no number")
-    if keep is not None:
-        keep(model)
-    return Finetuned(logits, more, loss, trained - started, seconds, hardware_of(device))
+        trained = Trained(model, task, put_back, loss, time.perf_counter() - started, (seed,))
+        return judge(trained, candidate, protocol)
+
+
+def judge(trained: Trained, candidate: Candidate, protocol: Protocol) -> Finetuned:
+    """The predictions of a trained model, which is kept if it is to be. Raises TrainError if the training diverged."""
+    model, task = trained.model, trained.task
+    started = time.perf_counter()
+    logits = {name: predict(model, task.splits[name], protocol) for name in task.task.validation_splits}
+    seconds = time.perf_counter() - started
+    trained.put_back()
+    more = {name: predict(model, split, protocol) for name, split in candidate.extra.items()}
+    if not (math.isfinite(trained.loss) and all(np.isfinite(values).all() for values in logits.values())):
+        who = f"{candidate.subject.name}, {task.task.name}, seed {candidate.seed}"
+        raise TrainError(f"{who}: the training diverged, its loss is no number")
+    if candidate.keep is not None:
+        candidate.keep(model)
+    hardware = hardware_of(model.device)
+    return Finetuned(logits, more, trained.loss, trained.seconds, seconds, hardware, trained.seeds)
 
 
 def hardware_of(device: torch.device) -> str:
@@ -152,15 +190,8 @@ def training_steps(
     model: Any, split: Encoded, protocol: FineTuning, seed: int, losses: Losses = sentence_losses
 ) -> Iterator[tuple[int, Tensor]]:
     """Train, one step each time the iterator is asked; yields the epoch and the sum of the batch's losses."""
-    optimizer = torch.optim.AdamW(
-        parameter_groups(model, protocol.weight_decay),
-        lr=protocol.learning_rate,
-        betas=(protocol.adam_beta1, protocol.adam_beta2),
-        eps=protocol.adam_epsilon,
-        fused=True,
-    )
-    steps = steps_of(len(split), protocol)
-    schedule = get_linear_schedule_with_warmup(optimizer, math.ceil(protocol.warmup_ratio * steps), steps)
+    groups = parameter_groups(model, protocol.weight_decay)
+    optimizer, schedule = optimizer_of(groups, protocol, steps_of(len(split), protocol))
     model.train()
     step = 0
     for epoch in range(protocol.epochs):
@@ -172,6 +203,20 @@ def training_steps(
             optimizer.zero_grad(set_to_none=True)
             step += 1
             yield epoch, loss * len(rows)
+
+
+def optimizer_of(
+    groups: list[dict[str, Any]], protocol: FineTuning, steps: int
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    """The protocol's AdamW over groups of parameters, and its learning rate over so many steps."""
+    optimizer = torch.optim.AdamW(
+        groups,
+        lr=protocol.learning_rate,
+        betas=(protocol.adam_beta1, protocol.adam_beta2),
+        eps=protocol.adam_epsilon,
+        fused=True,
+    )
+    return optimizer, get_linear_schedule_with_warmup(optimizer, math.ceil(protocol.warmup_ratio * steps), steps)
 
 
 def epoch_batches(examples: int, batch_size: int, seed: int, epoch: int) -> list[Rows]:
@@ -190,7 +235,7 @@ def _backward(
     groups = groups_of_similar_length(lengths.tolist(), CPU_OVERHEAD_TOKENS) if on_cpu else [np.arange(len(rows))]
     total = torch.zeros((), device=model.device)
     for number, group in enumerate(groups):
-        seed_dropout(model.device, _key(DROPOUT, *place, number))
+        seed_dropout(model.device, dropout_key(*place, number))
         loss = losses(model, split, rows[group], protocol) / len(rows)
         loss.backward()
         total += loss.detach()
@@ -228,36 +273,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": exempt, "weight_decay": 0.0}]
 
 
-def _key(*parts: int) -> int:
-    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
+def dropout_key(*place: object) -> int:
+    """What the dropout of one pass through the model is drawn from."""
+    digest = hashlib.blake2b(repr((DROPOUT, *place)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little", signed=True)
-
-
-@contextlib.contextmanager
-def repeatable(device: torch.device) -> Iterator[None]:
-    """One CPU thread, or deterministic kernels on a GPU; torch's own state is put back afterwards."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        on_gpu = device.type == "cuda"
-        kernels = _deterministic_kernels() if on_gpu else contextlib.nullcontext()
-        with kernels, torch.random.fork_rng(devices=[device] if on_gpu else []):
-            yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-@contextlib.contextmanager
-def _deterministic_kernels() -> Iterator[None]:
-    # cuBLAS reads it when it makes its first handle; without it deterministic matrix products are refused.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    fills: Any = torch.utils.deterministic
-    before = torch.are_deterministic_algorithms_enabled(), fills.fill_uninitialized_memory
-    torch.use_deterministic_algorithms(True)
-    # Filling every new tensor first finds bugs, and took 40 % of a small model's time.
-    fills.fill_uninitialized_memory = False
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before[0])
-        fills.fill_uninitialized_memory = before[1]
