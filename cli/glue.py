@@ -16,7 +16,18 @@ if TYPE_CHECKING:
 Which = Literal["last", "all", "log"]
 Average = Literal["nine", "tasks", "leaderboard"]
 Noise = Literal["typos", "drop", "swap"]
-AS_GIVEN = ("checkpoints", "out", "data_dir", "predictions", "published", "retry_failed", "which", "device", "workers")
+AS_GIVEN = (
+    "checkpoints",
+    "out",
+    "data_dir",
+    "predictions",
+    "published",
+    "retry_failed",
+    "which",
+    "device",
+    "workers",
+    "stack_seeds",
+)
 """Options that the grid takes by the same name and value."""
 
 
@@ -69,6 +80,10 @@ def glue(
     device: Device = None,
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, help="Cells at a time; by default one a core, one on a GPU.")
+    ] = None,
+    stack_seeds: Annotated[
+        bool | None,
+        typer.Option("--stack-seeds/--no-stack-seeds", help="Train the seeds of a task as one; by default on a GPU."),
     ] = None,
     engine: EngineName = "local",
     ray_address: RayAddress = None,

@@ -116,7 +116,7 @@ def _default(parameter: Any) -> str:
         return "required"
     value = parameter.default
     if parameter.param_type_name == "option" and parameter.is_flag:
-        return "off" if not value else "on"
+        return "" if value is None else "on" if value else "off"
     if value is None or callable(value):
         return ""
     return " ".join(f"{part:g}" for part in value) if isinstance(value, tuple) else f"`{value}`"

@@ -36,6 +36,7 @@ FORMAT_VERSION = 1
 GRID = "grid.json"
 NOISY, TEST = "noisy ", "test "
 """What the names of extra splits begin with, beside the validation splits of the cell itself."""
+TIMING, TOGETHER = "timing", "seeds_together"
 
 
 class Data(typing.Protocol):
@@ -115,6 +116,7 @@ def write_cell(cell: Cell, out: Path, data: TaskData, protocol: Protocol, result
         "predictions_sha256": result.sha256(),
     }
     record = cell_record(cell, data, protocol, found, result)
+    record[TIMING][TOGETHER] = list(result.seeds_together)
     if protocol.noise != "none":
         noisy = {split: result.extra[f"{NOISY}{split}"] for split in data.validation}
         record["noise"] = _scored(data, noisy)
@@ -144,7 +146,7 @@ def cell_record(cell: Cell, data: Data, protocol: FineTuning, found: Mapping[str
         "format_version": FORMAT_VERSION,
         "identity": cell.identity(data, protocol),
         **found,
-        "timing": {
+        TIMING: {
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "training_seconds": round(timed.training_seconds, 3),
             "evaluation_seconds": round(timed.evaluation_seconds, 3),

@@ -3,7 +3,6 @@
 A run may be divided: the cells of each slice are trained by a command of its own, and one more writes the table.
 """
 
-import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,20 +28,20 @@ from train.glue.cells import (
     read_cells,
     read_grid,
     refuse_foreign_folder,
-    write_cell,
     write_labels,
 )
 from train.glue.checkpoint import distinct, find_subjects, load_tokenizer
-from train.glue.failures import failure_notes, forget_failure, keep_failure, known_failure
-from train.glue.finetune import Finetuned, steps_of
+from train.glue.failures import failure_notes, known_failure
+from train.glue.finetune import steps_of
 from train.glue.layouts import write_table
-from train.glue.order import order_of, start
+from train.glue.order import jobs_of, start
 from train.glue.protocol import Protocol
 from train.glue.published import read_published
 from train.glue.queue import Job, Place, Queue, Watch, default_workers
 from train.glue.read import TaskData, read_task, read_test, source_of
 from train.glue.rescore import refuse_edited_cells
-from train.glue.start import missing_cells, model_folder, started_from, with_source
+from train.glue.stacks import Harvest, Results, Stack, board_key, stacks_of
+from train.glue.start import missing_cells, started_from, with_source
 from train.glue.table import Table, table_of
 from train.glue.tasks import Task
 
@@ -74,6 +73,8 @@ class Request:
     """None is CUDA where there is a GPU, else the CPU."""
     workers: int | None = None
     """Cells at a time; None is one per core on a CPU, as far as memory goes, and one on a GPU; of a cluster, all."""
+    stack_seeds: bool | None = None
+    """Whether the seeds of a task are trained together; None is where they are trained on a GPU."""
     engine: Engine = LOCAL
     slice: str | None = None
     """`K/N` trains slice K of N alone, `finish` writes the table of what slices have trained; see durable.slices."""
@@ -123,20 +124,23 @@ def run_grid(
         table = grid.table(write=slice_ is None)
         place = Place(grid.board, request.engine, gpus=int(request.engine is not LOCAL and grid.device.type == "cuda"))
         setting = request.protocol, str(grid.device)
-        queue: Queue[Cell, Finetuned] = Queue(
-            grid.jobs(missing), start, setting, Watch(progress, stop, notice), place, lost=_no_start
+        stacks, harvest = grid.stacks(missing), Harvest(request.out, grid.data, request.protocol, notice)
+        queue: Queue[Stack, Results] = Queue(
+            grid.jobs(stacks), start, setting, Watch(progress, stop, notice), place, lost=_no_start
         )
-        for cell, result in queue.results(grid.workers(missing)):
-            write_cell(cell, request.out, grid.data[cell.task.name], request.protocol.of_task(cell.task), result)
-            forget_failure(cell, request.out)
+        for stack, results in queue.results(grid.workers(stacks)):
+            harvest.take(stack, results)
             table = grid.table(write=slice_ is None)
-        if queue.failures:
-            grid.keep_failures(queue.failures)
+        for stack, reason in queue.failures:
+            harvest.fail(stack, reason)
             table = grid.table(write=slice_ is None)
-        if slice_ is None and not (queue.left or queue.failed or failed):
+        failures = harvest.failed | queue.unstarted
+        left = len(missing) - harvest.trained - len(failures)
+        if slice_ is None and not (left or failures or failed):
             grid.board.end()
-    failures = {**{cell.name: f"{reason} (in an earlier run)" for cell, reason in failed.items()}, **queue.failed}
-    return Outcome(queue.trained, len(cells) - len(missing) - len(failed), queue.left, failures, table)
+    earlier = {cell.name: f"{reason} (in an earlier run)" for cell, reason in failed.items()}
+    found = len(cells) - len(missing) - len(failed)
+    return Outcome(harvest.trained, found, left, {**earlier, **failures}, table)
 
 
 def open_slices(request: Request, count: int | None, notice: Callable[[str], None] = print) -> tuple[list[int], int]:
@@ -205,10 +209,14 @@ class _Grid:
         self.board.begin("glue", engine or self.request.engine.name, "cells", entries)
 
     def groups(self) -> list[list[Cell]]:
-        """The cells, those together of which one starts from another, the longest groups first."""
+        """The cells, those together of which one starts from another, the longest groups first.
+
+        All seeds of a task are one group where stacks are asked for; the device, which may ask too, is not known yet.
+        """
         groups: dict[Cell, list[Cell]] = {}
         for cell in self.cells:
-            groups.setdefault(started_from(cell, self.request.protocol) or cell, []).append(cell)
+            first = started_from(cell, self.request.protocol) or cell
+            groups.setdefault(replace(first, seed=0) if self.request.stack_seeds else first, []).append(cell)
         return sorted(groups.values(), key=lambda group: -sum(map(self._cost, group)))
 
     def of_slice(self, slice_: Slice) -> list[Cell]:
@@ -234,30 +242,22 @@ class _Grid:
                 found[cell] = error
         return found
 
-    def keep_failures(self, failures: Sequence[tuple[Cell, str]]) -> None:
-        for cell, reason in failures:
-            keep_failure(cell, self.out, self.data[cell.task.name], self.request.protocol.of_task(cell.task), reason)
+    def stacks(self, cells: Sequence[Cell]) -> list[Stack]:
+        """What is trained together."""
+        wanted = self.request.stack_seeds
+        if wanted if wanted is not None else self.device.type == "cuda":
+            return stacks_of(cells, self.out, self.request.protocol)
+        return [Stack.alone(cell) for cell in cells]
 
-    def jobs(self, cells: Sequence[Cell]) -> Iterator[Job[Cell]]:
-        for cell in cells:
-            task = self.data[cell.task.name]
-            test = self.tests.get(cell.task.name)
-            source = started_from(cell, self.request.protocol)
-            yield Job(
-                cell=cell,
-                name=cell.name,
-                key=board_key(cell),
-                steps=steps_of(len(task.train), self.request.protocol.of_task(cell.task)),
-                cost=self._cost(cell),
-                order=functools.partial(order_of, self.out, self.request.protocol, cell, task, test),
-                after=None if source is None else model_folder(self.out, source),
-            )
+    def jobs(self, stacks: Sequence[Stack]) -> Iterator[Job[Stack]]:
+        return jobs_of(stacks, self.out, self.request.protocol, (self.data, self.tests), self._cost)
 
-    def workers(self, cells: Sequence[Cell]) -> int | None:
-        """Cells at a time; None leaves it to the engine."""
+    def workers(self, stacks: Sequence[Stack]) -> int | None:
+        """Stacks at a time; None leaves it to the engine."""
         if self.request.workers is not None or self.request.engine is not LOCAL:
             return self.request.workers
-        return default_workers(self.device, max((cell.subject.size for cell in cells), default=0))
+        largest = max((len(stack.cells) * stack.cells[0].subject.size for stack in stacks), default=0)
+        return default_workers(self.device, largest)
 
     def table(self, *, write: bool) -> Table:
         """The table of all finished cells of the folder."""
@@ -284,11 +284,6 @@ class _Grid:
 
     def _cost(self, cell: Cell) -> float:
         return self._costs[cell.task.name]
-
-
-def board_key(cell: Cell) -> str:
-    """A cell's name on the board of its folder."""
-    return f"{cell.subject.short}-{cell.task.name}-{cell.seed}"
 
 
 def _device(request: Request) -> torch.device:

@@ -92,6 +92,9 @@ ASSUMPTIONS = {
     "(en-US), the set that is scored (validation), and length, warm-up and decay (here GLUE's)",
     "noise": "where asked for: words hit with noise_rate, as a function of (seed, split, sentence, row); the recipe of "
     "Kowsher et al. (2024) is not published",
+    "stacks": "on a GPU the seeds of a task are trained in lock-step, each with its own head, order, clipping and "
+    "dropout: as separate runs but for rounding, and for the dropout, which is drawn from (seeds, step); a cell's "
+    "timing holds the seeds that were trained together",
     "threads": "one CPU thread a cell, so that scores do not depend on the number of cores",
 }
 """What the paper leaves open, and what symbert does; part of the record of every run."""

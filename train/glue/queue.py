@@ -1,5 +1,6 @@
 """Cells on their way through the workers: the longest first, and none before what it starts from."""
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,8 @@ class Job(Generic[Cell]):
     """Makes what a worker is sent from the job's place; called when a worker is free."""
     after: Path | None = None
     """Folder that another job leaves behind; the job waits until those without one are through."""
+    beside: Sequence[str] = ()
+    """Names on the board of what else is done with it."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,9 @@ class Queue(Generic[Cell, Result]):
         self.trained = 0
         self.failed: dict[str, str] = {}
         self.failures: list[tuple[Cell, str]] = []
-        """Those of `failed` that were tried: the rest had nothing to start from."""
+        """Those of `failed` that were tried."""
+        self.unstarted: dict[str, str] = {}
+        """Those of `failed` that had nothing to start from."""
 
     @property
     def left(self) -> int:
@@ -132,7 +137,7 @@ class Queue(Generic[Cell, Result]):
                 return
             job = self._jobs[place]
             if job.after is not None and not job.after.is_dir():
-                self.failed[job.name] = self._lost(job.after)
+                self.failed[job.name] = self.unstarted[job.name] = self._lost(job.after)
                 continue
             yield job.order(place)
 
@@ -157,12 +162,15 @@ class Queue(Generic[Cell, Result]):
 
     def _attempt(self, work: Work[Order, Result], order: Order) -> Outcome[Order, Result] | None:
         """What becomes of one job in this process; None if it was stopped."""
-        with self._place.board.running(self._jobs[order.place].key) as note:
+        job, board = self._jobs[order.place], self._place.board
+        with contextlib.ExitStack() as running:
+            notes = [running.enter_context(board.running(key)) for key in (job.key, *job.beside)]
 
             def tell(facts: Facts) -> None:
                 if self._watch.stopped:
                     raise StoppedError
-                note(facts)
+                for note in notes:
+                    note(facts)
                 self._hear(order, facts)
 
             try:

@@ -35,8 +35,9 @@ from train.glue.cells import (
 from train.glue.checkpoint import Subject, distinct, find_subjects, load_tokenizer
 from train.glue.failures import forget_failure, keep_failure, known_failure
 from train.glue.finetune import steps_of
-from train.glue.grid import Outcome, board_key
+from train.glue.grid import Outcome
 from train.glue.queue import Job, Place, Queue, Watch, default_workers
+from train.glue.stacks import board_key
 from train.squad.finetune import Answered, finetune_squad
 from train.squad.protocol import ASSUMPTIONS, SquadProtocol
 from train.squad.read import SQUAD, SquadData

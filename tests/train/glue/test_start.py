@@ -104,3 +104,17 @@ def test_a_cell_whose_mnli_cell_failed_is_named_with_that_reason(
     again = run_grid(replace(request_, tasks=[TASKS["rte"]]))
     assert again.failed.keys() == outcome.failed.keys()
     assert run_grid(replace(request_, tasks=[TASKS["rte"]], retry_failed=True)).trained == 2
+
+
+def test_cells_that_start_from_mnli_stay_alone_where_the_rest_is_stacked(request_: Request) -> None:
+    outcome = run_grid(replace(request_, stack_seeds=True))
+    assert (outcome.trained, outcome.failed) == (6, {})
+    together = {
+        path.stem: json.loads(path.read_text())["timing"]["seeds_together"]
+        for path in request_.out.glob("cells/*/*.json")
+    }
+    assert together == {
+        **{f"mnli-{seed}": [1, 2] for seed in (1, 2)},
+        **{f"cola-{seed}": [1, 2] for seed in (1, 2)},
+        **{f"rte-{seed}": [seed] for seed in (1, 2)},
+    }
