@@ -2,6 +2,7 @@
 
     python benchmarks/glue.py CHECKPOINT --data-dir GLUE --out DIR [--tasks rte,cola,mrpc] [--steps 100]
     python benchmarks/glue.py --random-weights TOKENIZER --data-dir GLUE --out DIR --scores [--set epochs=3]
+    python benchmarks/glue.py CHECKPOINT --data-dir GLUE --out DIR --stacked [--scores] [--device cuda] [--seeds 5]
 
 The peer pads every example to 128 tokens and evaluates after each epoch, in batches of 8; batch size, learning rate,
 schedule, epochs and weights are the same on both sides. Both models are in memory and take turns, step by step, on
@@ -9,7 +10,8 @@ one thread, by two clocks: the process's own CPU time, in which other processes 
 everything between two steps: data, both passes, optimizer, schedule. Evaluation is timed on a sample of the validation
 set and counted pro rata: after each of the five epochs for the peer, once for symbert. Loading and tokenizing are left
 out on both sides. DIR/timing.json and DIR/timing.md hold what is measured so far, at any moment; a task that is
-finished there is not measured again. `--scores` is in glue_scores.py. Needs `accelerate`, which the Trainer asks for.
+finished there is not measured again. `--scores` is in glue_scores.py, `--stacked` in glue_stacked.py. Needs
+`accelerate`, which the Trainer asks for.
 """
 
 import argparse
@@ -30,9 +32,11 @@ from transformers import TrainerCallback
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from glue_scores import compare_scores
+from glue_stacked import compare_runs, time_steps
 from glue_trainer import PaddedRows, random_weights, trainer_of
 
 from durable.files import write_json, write_text
+from train.device import find_device
 from train.glue.checkpoint import Subject, find_subject, load_classifier, load_tokenizer
 from train.glue.encode import encode_task, with_used_tokens_only
 from train.glue.finetune import predict, steps_of, training_steps
@@ -225,6 +229,8 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=160, help="validation examples that evaluation is timed on")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the protocol")
     parser.add_argument("--scores", action="store_true", help="compare scores over --seeds instead of seconds")
+    parser.add_argument("--stacked", action="store_true", help="seeds in one stack against one by one, no Trainer")
+    parser.add_argument("--device", default="cpu", help="of --stacked; the rest is measured on the CPU")
     parser.add_argument("--seeds", type=int, default=5)
     options = parser.parse_args()
     options.protocol = resolve_protocol(options.set)
@@ -235,9 +241,14 @@ def main() -> None:
     made = options.random_weights and random_weights(options.out / "model", options.random_weights)
     subject = find_subject(made or options.checkpoint, print)
     options.out.mkdir(parents=True, exist_ok=True)
-    if options.scores:
-        seeds = range(1, options.seeds + 1)
-        compare_scores(subject, options.data_dir, options.out, options.tasks.split(","), seeds, options.protocol)
+    tasks, seeds = options.tasks.split(","), range(1, options.seeds + 1)
+    what = subject, options.data_dir, options.out, tasks, seeds, options.protocol
+    if options.stacked and options.scores:
+        compare_runs(*what, find_device(options.device))
+    elif options.stacked:
+        time_steps(*what, find_device(options.device), options.steps)
+    elif options.scores:
+        compare_scores(*what)
     else:
         time_tasks(subject, options)
 

@@ -73,3 +73,27 @@ def test_a_tiny_model_is_made_where_none_is_given(
     assert found.returncode == 0, found.stderr
     assert json.loads((tmp_path / "model" / "config.json").read_text())["hidden_size"] == 64
     assert benchmark("--steps 1", glue, tmp_path).returncode == 2
+
+
+def test_stacked_and_separate_seeds_are_timed_and_their_runs_compared(
+    glue: Path,  # noqa: F811
+    checkpoint: CheckpointFactory,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    options = ["--stacked", "--tasks", "rte,stsb", "--seeds", "2", "--set", "epochs=1", "--set", "max_length=16"]
+    found = benchmark(checkpoint(), glue, tmp_path, *options, "--steps", "100", "--set", "batch_size=4")
+    assert found.returncode == 0, found.stderr
+    assert found.stdout == (tmp_path / "stacked.md").read_text("utf-8")
+    record = json.loads((tmp_path / "stacked.json").read_text("utf-8"))
+    assert [(task["task"], task["steps"]) for task in record["tasks"]] == [
+        ("rte", 7),
+        ("stsb", 7),
+    ]  # all that there are
+    runs = benchmark(checkpoint(), glue, tmp_path, *options, "--scores")
+    assert runs.returncode == 0, runs.stderr
+    assert runs.stdout == (tmp_path / "runs.md").read_text("utf-8")
+    together = {
+        path.relative_to(tmp_path).parts[0]: json.loads(path.read_text("utf-8"))["timing"]["seeds_together"]
+        for path in tmp_path.glob("*/cells/*/rte-1.json")
+    }
+    assert together == {"separate": [1], "stacked": [1, 2]}

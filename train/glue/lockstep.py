@@ -1,6 +1,6 @@
 """Fine-tuning several seeds of one checkpoint on one task in lock-step: each pass computes a step of every seed.
 
-On a GPU a step of a small model is bound by the launches of its kernels, and stacked models launch as many as one.
+On a GPU a step of a small model is bound by the launches of its kernels, and a stack launches about as many as one.
 Every seed has its own head, order of examples, gradient norm and dropout, so that only two things differ from
 separate runs: matrix products round otherwise, and dropout is drawn from (seeds, step) instead of (seed, step).
 
@@ -158,7 +158,9 @@ class Stack:
         if logits_SBC.shape[-1] == 1:
             losses_SB = F.mse_loss(logits_SBC[..., 0], labels_SB, reduction="none")
         else:
-            losses_SB = F.cross_entropy(logits_SBC.transpose(1, 2), labels_SB, reduction="none")
+            # In the form for matrices: a GPU's kernel for more dimensions is not deterministic.
+            losses_SB = F.cross_entropy(logits_SBC.flatten(0, 1), labels_SB.flatten(), reduction="none")
+            losses_SB = losses_SB.view_as(labels_SB)
         return losses_SB.sum(1) / rows_SB.shape[1]
 
     def clip_gradients(self, norm: float) -> None:

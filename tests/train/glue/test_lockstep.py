@@ -50,16 +50,22 @@ def without_dropout(checkpoint: Path, copy: Path) -> Subject:
 
 
 def together(
-    subject: Subject, task: EncodedTask, protocol: Protocol = PROTOCOL, seeds: Sequence[int] = SEEDS
+    subject: Subject,
+    task: EncodedTask,
+    protocol: Protocol = PROTOCOL,
+    seeds: Sequence[int] = SEEDS,
+    device: torch.device = CPU,
 ) -> list[Finetuned]:
-    results = finetune_together([Candidate(subject, seed) for seed in seeds], task, protocol, CPU, silent)
+    results = finetune_together([Candidate(subject, seed) for seed in seeds], task, protocol, device, silent)
     assert all(isinstance(result, Finetuned) for result in results), results
     return results  # type: ignore[return-value]
 
 
-def assert_equal_to_separate_runs(subject: Subject, task: EncodedTask, protocol: Protocol, **tolerance: float) -> None:
-    for seed, stacked in zip(SEEDS, together(subject, task, protocol), strict=True):
-        alone = finetune(subject, task, protocol, seed, CPU, silent)
+def assert_equal_to_separate_runs(
+    subject: Subject, task: EncodedTask, protocol: Protocol, device: torch.device = CPU, **tolerance: float
+) -> None:
+    for seed, stacked in zip(SEEDS, together(subject, task, protocol, device=device), strict=True):
+        alone = finetune(subject, task, protocol, seed, device, silent)
         np.testing.assert_allclose(stacked.training_loss, alone.training_loss, **tolerance)
         for split, logits in alone.logits.items():
             np.testing.assert_allclose(stacked.logits[split], logits, **tolerance)
@@ -225,3 +231,18 @@ def test_the_models_of_a_stack_are_kept_and_other_splits_are_predicted(
         alone = finetune(subject, data, PROTOCOL, seed, CPU, silent, {"other": other}, models.append)
         np.testing.assert_allclose(stacked.extra["other"], alone.extra["other"], rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(model.state_dict(), models[0].state_dict(), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_on_a_gpu_too_a_stack_repeats_bit_for_bit_and_equals_separate_runs(
+    operator: str, glue: Path, checkpoint: CheckpointFactory, tmp_path: Path
+) -> None:
+    gpu = torch.device("cuda")
+    with_dropout = find_subject(checkpoint(operator), print)
+    data = encoded(glue, with_dropout)
+    first, again = (together(with_dropout, data, device=gpu) for _ in range(2))
+    assert [one.sha256() for one in first] == [one.sha256() for one in again]
+    subject = without_dropout(checkpoint(operator), tmp_path / "copy")
+    assert_equal_to_separate_runs(subject, data, PROTOCOL, gpu, rtol=1e-3, atol=1e-4)
