@@ -137,8 +137,11 @@ class Stack:
             if isinstance(module, nn.Embedding) and module.padding_idx is not None
         }
 
+        # To look for parameters of two names in every call took up to a tenth of the time outside of kernels.
+        tied = len(list(shell.named_parameters(remove_duplicate=False))) > len(self.parameters)
+
         def logits(parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor], inputs: dict[str, Tensor]) -> Any:
-            return functional_call(shell, (dict(parameters), dict(buffers)), (), inputs).logits
+            return functional_call(shell, (dict(parameters), dict(buffers)), (), inputs, tie_weights=tied).logits
 
         self._logits = torch.vmap(logits, randomness="different")
 
