@@ -7,7 +7,7 @@ from report.models import SCORE, Model
 from report.published import SOURCE
 from report.significance import difference_tables
 from train.analysis import interval
-from train.glue.table import HEADINGS
+from train.glue.table import heading, missing_notes
 from train.glue.tasks import NUMBERS
 
 
@@ -59,19 +59,14 @@ def _scores(name: str, caption: str, models: Sequence[Model]) -> Table:
         Column("low", "95 % from", SCORE),
         Column("high", "to", SCORE),
         Column("seeds", "seeds", count),
-        *(Column(number, HEADINGS.get(number, number), SCORE) for number in numbers),
+        *(Column(number, heading(number), SCORE) for number in numbers),
     ]
     rows: list[list[Value]] = []
-    notes = []
     for model in models:
         average = model.scores.average
         low, high = (interval(average.values) if average else None) or (None, None)
         means = [model.scores.numbers[n].mean if n in model.scores.numbers else None for n in numbers]
         head = (average.mean, average.standard_deviation) if average else (None, None)
         rows.append([model.label, *head, low, high, len(average.seeds) if average else 0, *means])
-        if model.scores.missing:
-            missing = ", ".join(HEADINGS.get(number, number) for number in model.scores.missing)
-            notes.append(
-                f"{model.label}: the average holds {len(model.scores.averaged)} of nine numbers; missing: {missing}."
-            )
-    return Table(name, caption, columns, rows, notes)
+    notes = missing_notes((model.label, model.scores) for model in models)
+    return Table(name, caption, columns, rows, [f"{note}." for note in notes])

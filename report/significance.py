@@ -7,7 +7,7 @@ from report.document import Column, Table, Value, decimals, percent, probability
 from report.models import Model
 from train.analysis import holm, paired, signed_rank, welch
 from train.glue.score import Summary
-from train.glue.table import HEADINGS
+from train.glue.table import heading
 from train.glue.tasks import NUMBERS
 
 # Scores are shares of 1: a smaller spread than this is no spread.
@@ -83,7 +83,7 @@ def _numbers(name: str, caption: str, pairs: Sequence[Pair]) -> Table:
     for number in NUMBERS:
         cells: list[Value] = [value for found in by_pair for value in found.get(number, (None, None))]
         if any(value is not None for value in cells):
-            rows.append([HEADINGS.get(number, number), *cells])
+            rows.append([heading(number), *cells])
     notes = ["p-values are of t-tests paired by seed, adjusted over the numbers of a model by Holm's rule."]
     return Table(f"{name}-by-task", f"{caption}: where the differences come from", columns, rows, notes)
 

@@ -49,18 +49,7 @@ class Table:
 
     def notes(self) -> list[str]:
         """What a reader must know beside the numbers: missing tasks, and seeds that are not the same everywhere."""
-        notes = []
-        missing: dict[tuple[str, ...], list[str]] = {}
-        held: dict[tuple[str, ...], int] = {}
-        for row in self.rows:
-            if row.scores.missing:
-                missing.setdefault(row.scores.missing, []).append(row.name)
-                held[row.scores.missing] = len(row.scores.averaged)
-        for absent, names in missing.items():
-            notes.append(
-                f"{', '.join(names)}: the average holds {held[absent]} of {AVERAGES[self.average][1]}; "
-                f"missing: {', '.join(heading(number) for number in absent)}"
-            )
+        notes = missing_notes([(row.name, row.scores) for row in self.rows])
         for row in self.rows:
             seeds = {number: summary.seeds for number, summary in row.scores.numbers.items()}
             if len(set(seeds.values())) > 1:
@@ -121,6 +110,19 @@ def degenerate(cell: Mapping[str, Any]) -> bool:
     """Whether the model gives one answer to every example of a split: one class, or one and the same number."""
     digits = TASKS[cell["identity"]["task"]].one_digit
     return any(len(set(text if digits else text.split())) < 2 for text in cell["predictions"].values())
+
+
+def missing_notes(models: Iterable[tuple[str, ModelScores]]) -> list[str]:
+    """A line for all models whose averages lack the same numbers."""
+    alike: dict[tuple[str, int, tuple[str, ...]], list[str]] = {}
+    for name, scores in models:
+        if scores.missing:
+            alike.setdefault((scores.kind, len(scores.averaged), scores.missing), []).append(name)
+    return [
+        f"{', '.join(names)}: the average holds {held} of {AVERAGES[kind][1]}; "
+        f"missing: {', '.join(map(heading, absent))}"
+        for (kind, held, absent), names in alike.items()
+    ]
 
 
 def _about_degenerate(row: Row) -> list[str]:
