@@ -22,9 +22,13 @@ def recorded(out: Path, name: str, identity: Mapping[str, Any]) -> dict[str, Any
 
     record = out / name
     if record.is_file():
-        found: dict[str, Any] = json.loads(record.read_text("utf-8"))
+        try:
+            found: dict[str, Any] = json.loads(record.read_text("utf-8"))
+            begun: Mapping[str, Any] = dict(found["identity"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise with_hint(StudyError(f"{record} is damaged: {error!r}"), "give another --out") from None
         # As JSON has it: lists for tuples.
-        if changes := difference(found["identity"], json.loads(json.dumps(identity))):
+        if changes := difference(begun, json.loads(json.dumps(identity))):
             raise with_hint(StudyError(f"{out} was begun otherwise: {'; '.join(changes)}"), "give another --out")
         return found
     strangers = [path.name for path in out.iterdir() if path.name != LOCK_NAME] if out.is_dir() else []

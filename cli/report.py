@@ -37,9 +37,10 @@ def report(
     """
     from oscar_prep.manifest import check_listed
     from report.build import Inputs, build_report
-    from report.write import chosen_format, write_report
+    from report.write import check_places, chosen_format, write_report
 
     kind = chosen_format(output_format, out)
+    check_places(out, kind, figures, [*(runs or ()), *filter(None, (corpus, glue, published))])
     words = [str(run) for run in runs or ()]
     folders = {"--corpus": corpus, "--glue": glue, "--published": published, "--figures": figures, "--out": out}
     for option, path in folders.items():

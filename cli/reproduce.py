@@ -107,7 +107,7 @@ def _sources(scale: str, inputs: list[str], tokenizer: str | None, data_dir: str
 def _refuse_studied(study: Study) -> None:
     for assignment in study.assignments:
         key = assignment.partition("=")[0].strip()
-        if key in STUDIED:
+        if any(name == key or name.startswith(f"{key}.") for name in STUDIED):
             raise typer.BadParameter(f"{key} is what the runs of the study differ in", param_hint="--set")
 
 

@@ -41,7 +41,7 @@ def _locked(folder: Path, shared: bool) -> int:
     while True:
         _make(folder)
         with contextlib.suppress(FileNotFoundError), contextlib.ExitStack() as stack:
-            descriptor = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            descriptor = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
             stack.callback(os.close, descriptor)
             try:
                 fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)

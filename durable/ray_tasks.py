@@ -128,7 +128,8 @@ class RayTasks(Generic[Argument, Result]):
         finally:
             self._end()
             if shipment is not None:
-                shipment.forget(self.ray)
+                with contextlib.suppress(Exception):  # what ended the run is to be heard, not this
+                    shipment.forget(self.ray)
 
     def _for_workers(self, run: str, shipment: Shipment | None) -> _Setting[Argument, Result]:
         board = self.watch.board

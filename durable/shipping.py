@@ -75,6 +75,8 @@ def _folder(run: str) -> Path:
 
 def _hold(folder: Path) -> None:
     ends = time.monotonic() + SECONDS_TO_FORGET
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
     while True:
         try:
             _held.enter_context(folder_lock(folder, shared=True))
@@ -89,7 +91,8 @@ def _hold(folder: Path) -> None:
 def _sweep(ours: Path) -> None:
     """Remove what runs have left that nobody holds any more."""
     for folder in ours.parent.glob(f"{PREFIX}{os.getuid()}-*"):
-        if folder != ours:
+        # Anybody may make a folder of that name, with a lock that leads elsewhere.
+        if folder != ours and not folder.is_symlink() and folder.lstat().st_uid == os.getuid():
             with contextlib.suppress(DurableError, OSError), folder_lock(folder):
                 shutil.rmtree(folder, ignore_errors=True)
 

@@ -37,6 +37,10 @@ def build_report(inputs: Inputs) -> Report:
             ReportError("nothing to report on: no run, --corpus, --glue or --published was given"),
             "symbert report RUN... --out report.html",
         )
+    places = [folder.resolve() for folder in inputs.runs]
+    twice = next((run for run, place in zip(inputs.runs, places, strict=True) if places.count(place) > 1), None)
+    if twice is not None:
+        raise with_hint(ReportError(f"{twice} is given twice, and would pass for two seeds"), "name every run once")
     manifest = read_corpus(inputs.corpus) if inputs.corpus else None
     runs = [read_run(folder) for folder in inputs.runs]
     published = read_published(inputs.published) if inputs.published else None

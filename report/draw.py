@@ -7,7 +7,8 @@ stays text: it can be searched, read aloud and set in the page's own font.
 import io
 import itertools
 import re
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
@@ -25,6 +26,8 @@ ROW = 0.42
 FONT = 11.0
 LETTER = 0.08
 """Inches that one letter of FONT takes, rounded up."""
+LETTERS = 28
+"""As much of a name as leaves the panel half of its width; tables and descriptions have the whole of it."""
 # Evaluations in the first two per cent of the steps may lie far above all others; the axis begins below them.
 FIRST_SHARE = 0.02
 
@@ -43,6 +46,7 @@ SETTINGS: dict[str, Any] = {
     "grid.color": GRID.light,
     "grid.linewidth": 0.8,
     "axes.axisbelow": True,
+    "text.parse_math": False,  # a name with a dollar sign is no formula
 }
 
 
@@ -84,7 +88,9 @@ def _view_box(text: str) -> str:
 def _rendered(chart: Chart, kind: str) -> bytes:
     file = io.BytesIO()
     settings: Any = {**SETTINGS, "svg.hashsalt": chart.name}
-    with matplotlib.rc_context(settings):
+    with matplotlib.rc_context(settings), warnings.catch_warnings():
+        # An SVG's text is set by the reader's own fonts; a PDF shows a box in its place.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure = _figure(chart)
         no_date = {"Date": None} if kind == "svg" else {"CreationDate": None}
         figure.savefig(file, format=kind, metadata=no_date, transparent=True)
@@ -105,7 +111,7 @@ def _figure(chart: Chart) -> Figure:
 
 def _lines(chart: LineChart) -> Figure:
     labelled = [series for series in chart.series if not series.is_background]
-    room = LETTER * max((len(series.label) for series in labelled), default=0) + 0.12
+    room = _room(series.label for series in labelled) + 0.12
     figure, axes = _panel(HEIGHT, left=0.62, right=room)
     low, high = _limits(chart)
     for place, series in enumerate(chart.series):
@@ -128,6 +134,15 @@ def _lines(chart: LineChart) -> Figure:
     axes.xaxis.set_major_formatter(FuncFormatter(_short))
     _end_labels(axes, labelled, low, high)
     return figure
+
+
+def _fitted(label: str) -> str:
+    return label if len(label) <= LETTERS else label[: LETTERS - 1].rstrip(" ,-_") + "…"
+
+
+def _room(labels: Iterable[str]) -> float:
+    """Inches that the longest label takes as it is drawn."""
+    return LETTER * max((len(_fitted(label)) for label in labels), default=0)
 
 
 def _panel(height: float, *, left: float, right: float) -> tuple[Figure, Axes]:
@@ -175,7 +190,7 @@ def _end_labels(axes: Axes, labelled: Sequence[Series], low: float, high: float)
     ends = [min(max(series.y[-1], low), high) for series in labelled]
     for series, y in zip(labelled, spread(ends, gap), strict=True):
         axes.annotate(
-            series.label, (1, y), (6, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
+            _fitted(series.label), (1, y), (6, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
             va="center", color=colour_of(series.style).light, annotation_clip=False,
         )  # fmt: skip
 
@@ -205,7 +220,7 @@ def _top(cluster: Sequence[int], places: Sequence[float], gap: float) -> float:
 
 
 def _bars(chart: BarChart) -> Figure:
-    left = LETTER * max(len(bar.label) for bar in chart.bars) + 0.2
+    left = _room(bar.label for bar in chart.bars) + 0.2
     figure, axes = _panel(ROW * len(chart.bars) + 1.05, left=left, right=0.85)
     for place, bar in enumerate(chart.bars):
         axes.barh(place, bar.value, left=bar.start, height=0.62, color=colour_of(bar.style).light)
@@ -213,7 +228,7 @@ def _bars(chart: BarChart) -> Figure:
             bar.text, (bar.start + bar.value, place), (5, 0), textcoords="offset points", va="center",
             annotation_clip=False,
         )  # fmt: skip
-    axes.set_yticks(range(len(chart.bars)), [bar.label for bar in chart.bars], color=INK.light, fontsize=FONT)
+    axes.set_yticks(range(len(chart.bars)), [_fitted(bar.label) for bar in chart.bars], color=INK.light, fontsize=FONT)
     axes.invert_yaxis()
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel(chart.x_label)
@@ -224,7 +239,7 @@ def _bars(chart: BarChart) -> Figure:
 
 
 def _dots(chart: DotChart) -> Figure:
-    left = LETTER * max(len(row.label) for row in chart.rows) + 0.2
+    left = _room(row.label for row in chart.rows) + 0.2
     figure, axes = _panel(ROW * len(chart.rows) + 1.05, left=left, right=0.8)
     for place, row in enumerate(chart.rows):
         colour = colour_of(row.style).light
@@ -236,7 +251,7 @@ def _dots(chart: DotChart) -> Figure:
             f"{row.mean:.2f}", (1, place), (6, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
             va="center", color=colour, annotation_clip=False,
         )  # fmt: skip
-    axes.set_yticks(range(len(chart.rows)), [row.label for row in chart.rows], color=INK.light, fontsize=FONT)
+    axes.set_yticks(range(len(chart.rows)), [_fitted(row.label) for row in chart.rows], color=INK.light, fontsize=FONT)
     axes.set_ylim(len(chart.rows) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel(chart.x_label)

@@ -36,7 +36,9 @@ def _markdown_block(block: Block) -> str:
 
 def _markdown_table(table: Table) -> str:
     def line(cells: list[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+        return (
+            "| " + " | ".join(cell.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ") for cell in cells) + " |"
+        )
 
     rule = "|" + "|".join("---:" if column.numeric else "---" for column in table.columns) + "|"
     lines = [f"**{table.caption}**", "", line([column.heading for column in table.columns]), rule]

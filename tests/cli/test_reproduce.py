@@ -166,6 +166,11 @@ def test_the_papers_scales_train_the_papers_recipes(scale: str, variant: Any) ->
         (["--scale", "nano", *SHARDS], "nano brings its own corpus"),
         (["--scale", "nano", "--data-dir", "glue"], "nano brings its own corpus"),
         (["--scale", "nano", "--set", "training.seed=3"], "training.seed is what the runs of the study differ in"),
+        (["--scale", "nano", "--set", "training={seed=3}"], "training is what the runs of the study differ in"),
+        (
+            ["--scale", "nano", "--set", "model={pairwise_init='scaled'}"],
+            "model is what the runs of the study differ in",
+        ),
     ],
 )
 def test_a_study_that_makes_no_sense_is_a_wrong_command_line(
@@ -182,6 +187,13 @@ def test_another_study_in_the_same_folder_is_refused(tmp_path: Path, capsys: pyt
     settings = [word for assignment in SHORT for word in ("--set", assignment)]
     assert run(["reproduce", "--scale", "nano", "--out", str(tmp_path), "--quiet", *settings]) == 1
     assert "was begun otherwise: scale: 'base' → 'nano'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"identity": 5}'])
+def test_a_damaged_record_of_a_study_is_named(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "study.json").write_text(text, "utf-8")
+    assert run(["reproduce", "--scale", "nano", "--out", str(tmp_path), "--dry-run"]) == 1
+    assert f"{tmp_path / 'study.json'} is damaged" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("dry_run", [[], ["--dry-run"]], ids=["really", "dry run"])

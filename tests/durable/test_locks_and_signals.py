@@ -33,6 +33,15 @@ def test_a_second_run_on_a_folder_is_refused_and_the_first_one_named(tmp_path: P
         pass
 
 
+def test_a_lock_that_leads_to_another_file_leaves_that_file_alone(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "thesis.tex").write_text("precious", "utf-8")
+    (tmp_path / "out" / LOCK_NAME).symlink_to(tmp_path / "thesis.tex")
+    with pytest.raises(OSError, match="symbolic links"), folder_lock(tmp_path / "out"):
+        pass
+    assert (tmp_path / "thesis.tex").read_text("utf-8") == "precious"
+
+
 def test_a_lock_file_that_its_holder_deletes_locks_nobody_out_and_nobody_in(tmp_path: Path) -> None:
     for _ in range(2):
         with folder_lock(tmp_path / "out"):

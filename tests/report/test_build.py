@@ -9,6 +9,7 @@ import pytest
 from cli.main import run
 from report.build import Inputs, build_report
 from report.document import Commands, Definitions, Paragraph, Report, Table
+from report.errors import ReportError
 from tests.report.conftest import Study
 from train.metrics import read_metrics
 
@@ -157,8 +158,8 @@ def test_every_format_holds_the_same_tables(study: Study, built: Report, tmp_pat
     for kind, out in (("md", "page.md"), ("json", "page.json"), ("csv", "csv"), ("latex", "latex")):
         assert run(study.arguments(tmp_path / out, "--format", kind)) == 0
     names = {table.name for table in built.tables()}
-    assert {path.stem for path in (tmp_path / "csv").iterdir()} == names
-    assert {path.stem for path in (tmp_path / "latex").iterdir()} == names
+    assert {path.stem for path in (tmp_path / "csv").glob("[!.]*")} == names
+    assert {path.stem for path in (tmp_path / "latex").glob("[!.]*")} == names
     document = json.loads((tmp_path / "page.json").read_text("utf-8"))
     assert document["tables"].keys() == names
     with (tmp_path / "csv" / "glue.csv").open(newline="") as file:
@@ -184,6 +185,51 @@ def test_what_was_written_is_printed(study: Study, tmp_path: Path, capsys: pytes
         "tables": 10,
         "charts": 4,
     }
+
+
+@pytest.mark.parametrize("kind", ["csv", "latex"])
+def test_only_files_of_an_earlier_report_are_replaced(study: Study, tmp_path: Path, kind: str) -> None:
+    tables = tmp_path / "tables"
+    for _ in range(2):
+        assert run(study.arguments(tables, "--format", kind)) == 0
+    (tables / ("mine.csv" if kind == "csv" else "main.tex")).write_text("precious")
+    before = {path: path.read_bytes() for path in tables.iterdir()}
+    assert run(study.arguments(tables, "--format", kind)) == 1
+    assert {path: path.read_bytes() for path in tables.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    "places",
+    [
+        ("both", "--format", "csv", "--figures", "both"),
+        ("tables", "--format", "latex", "--figures", "tables/figures"),
+        ("figures/tables", "--format", "latex", "--figures", "figures"),
+        ("figures/page.html", "--figures", "figures"),
+        ("page.pdf",),
+    ],
+)
+def test_places_that_are_in_each_others_way_are_refused(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, places: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(study.arguments(Path(places[0]), *places[1:])) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_the_report_reads_is_never_written_to(study: Study, capsys: pytest.CaptureFixture[str]) -> None:
+    metrics = study.runs[0] / "metrics.jsonl"
+    before = metrics.read_bytes()
+    assert run(study.arguments(metrics, "--format", "md")) == 1
+    assert f"{metrics} lies in {study.runs[0]}, which the report reads" in capsys.readouterr().err
+    assert run(study.arguments(study.corpus / "page.html")) == 1
+    assert metrics.read_bytes() == before
+    assert not (study.corpus / "page.html").exists()
+
+
+def test_a_run_that_is_given_twice_is_not_two_seeds(study: Study) -> None:
+    again = study.runs[0] / ".." / study.runs[0].name
+    with pytest.raises(ReportError, match="is given twice"):
+        build_report(Inputs((study.runs[0], again)))
 
 
 def test_an_unknown_format_and_a_folder_of_other_things_are_refused(
