@@ -92,7 +92,7 @@ def engine(name: str, address: str | None = None, workers: int | None = None) ->
         raise DurableError(f"--engine {name}: expected one of {', '.join(ENGINES)}")
     if name == "local":
         if address is not None:
-            raise with_hint(DurableError(f"--ray-address {address} is of use to Ray alone"), "--engine ray")
+            raise with_hint(DurableError("--ray-address is of use to Ray alone"), "--engine ray")
         yield LOCAL
         return
     from durable.ray_cluster import connected

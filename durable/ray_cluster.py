@@ -7,6 +7,7 @@ address that does not answer, and then ends the process.
 
 import contextlib
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -19,6 +20,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from durable.errors import DurableError, with_hint
+from durable.stores import without_secrets
 
 SECONDS_TO_ANSWER = 3.0
 SECONDS_TO_BE_WELL = 15.0
@@ -125,8 +127,18 @@ def _well(address: str) -> str:
             DurableError("this machine belongs to no Ray cluster that runs"),
             "ray start --head, or --ray-address host:port, or none at all to start a cluster here",
         )
-    reason = (complaints.strip().splitlines() or ["it does not answer as one"])[-1]
-    raise DurableError(f"what answers at {known} is no Ray cluster, or not well: {reason}")
+    if "Version mismatch" in complaints:
+        raise with_hint(
+            DurableError(f"the Ray cluster at {known} runs another version of Ray or Python than this command"),
+            "the same versions on all machines: `ray --version` and `python --version` print them",
+        )
+    # What it raised in the end, not what it logged on the way: those lines begin with a time and a process.
+    raised = re.findall(r"^[\w.]*(?:Error|Exception): (.+)", complaints, re.MULTILINE)
+    reason = f": {raised[-1].rstrip(' .')}" if raised else ""
+    raise with_hint(
+        DurableError(f"what answers at {known} is no Ray cluster, or one that is not well{reason}"),
+        "`ray start --head` prints the address of a cluster, `ray status` says whether it is well",
+    )
 
 
 def _probe(address: str) -> tuple[str | None, str]:
@@ -147,15 +159,21 @@ def _probe(address: str) -> tuple[str | None, str]:
 
 
 def _check_answers(address: str) -> None:
-    host, separator, port = address.rpartition(":")
-    if "://" in address or not separator or not port.isdecimal():
+    if "@" in address:  # no part of which is repeated
         raise with_hint(
-            DurableError(f"--ray-address {address} is not host:port of a cluster's head node, auto or local"),
-            "--ray-address 10.0.0.1:6379; the command itself runs on a machine of the cluster",
+            DurableError("--ray-address holds a user or a password, expected host:port alone"),
+            "--ray-address 10.0.0.1:6379; RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=FILE for a cluster with a token",
+        )
+    host, _, port = address.rpartition(":")
+    if "://" in address or not host or not re.fullmatch(r"[0-9]{1,5}", port) or not 0 < int(port) < 1 << 16:
+        what = without_secrets(address)
+        raise with_hint(
+            DurableError(f"--ray-address {what} is not host:port of a cluster's head node, auto or local"),
+            "--ray-address 10.0.0.1:6379, the port up to 65535; the command itself runs on a machine of the cluster",
         )
     try:
         socket.create_connection((host.strip("[]"), int(port)), SECONDS_TO_ANSWER).close()
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter for what no host can be called
         raise with_hint(
             DurableError(f"no Ray cluster answers at {address}: {error}"),
             "`ray start --head` prints the address of a cluster, `ray status` says whether it runs",

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from durable import ray_cluster
 from durable.engines import Engine, RayEngine, engine
 from durable.errors import DurableError
 from durable.locks import folder_lock
@@ -18,6 +19,8 @@ from durable.ray_cluster import _well
 from durable.shipping import PREFIX
 from durable.tasks import Needs, Outcome, Tell, Watch, Work
 from tests.durable.test_engines import TASKS, listed, needs_ray, run
+
+LOGGED = "[2026-01-01 00:00:00,000 E 77 77] gcs_client.cc:1"
 
 
 def test_without_ray_there_is_one_line_that_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,11 +31,46 @@ def test_without_ray_there_is_one_line_that_says_what_to_install(monkeypatch: py
     assert raised.value.__notes__ == ["pip install 'symbert[ray]'"]
 
 
-@pytest.mark.parametrize("address", ["10.0.0.1", "ray://10.0.0.1:10001", "head:port"])
+@pytest.mark.parametrize(
+    "address", ["10.0.0.1", "ray://10.0.0.1:10001", "head:port", ":6379", "head:0", "head:65536", "head:123456"]
+)
 def test_an_address_of_another_form_is_refused(address: str) -> None:
     needs_ray()
     with pytest.raises(DurableError, match="is not host:port of a cluster's head node"), engine("ray", address):
         pass
+
+
+@pytest.mark.parametrize("address", ["someone:se/cret@10.0.0.1:6379", "ray://se/cret@10.0.0.1:10001"])
+def test_a_user_or_a_password_in_an_address_is_refused_and_not_repeated(address: str) -> None:
+    needs_ray()
+    for name in ("ray", "local"):
+        with pytest.raises(DurableError, match="--ray-address") as raised, engine(name, address):
+            pass
+        assert not any(part in str(raised.value) for part in ("someone", "se/", "cret", "10.0.0.1"))
+
+
+@pytest.mark.parametrize(
+    ("complaints", "message"),
+    [
+        ("", "ADDRESS is no Ray cluster, or one that is not well"),
+        (f"{LOGGED}: Failed to connect\n", "ADDRESS is no Ray cluster, or one that is not well"),
+        (f"{LOGGED}: E\nTraceback\nValueError: Can't find it.\n", "or one that is not well: Can't find it"),
+        ("RuntimeError: Version mismatch: The cluster was started with:\n    Ray: 2\n", "runs another version of Ray"),
+    ],
+)
+def test_what_answers_but_is_not_well_is_told_in_one_line_of_ours(
+    complaints: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_cluster, "_probe", lambda _: (None, complaints))
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        with pytest.raises(DurableError) as raised:
+            _well(address)
+    assert message.replace("ADDRESS", address) in str(raised.value)
+    assert "gcs_client" not in str(raised.value)
+    assert len(raised.value.__notes__) == 1
 
 
 def test_an_address_that_does_not_answer_is_an_error_within_seconds() -> None:
@@ -54,8 +92,12 @@ def test_something_else_that_listens_is_no_cluster_and_does_not_hang() -> None:
         other.bind(("127.0.0.1", 0))
         other.listen()
         address = f"127.0.0.1:{other.getsockname()[1]}"
-        with pytest.raises(DurableError, match=f"answers at {address} is no Ray cluster"), engine("ray", address):
+        expected = pytest.raises(DurableError, match=f"answers at {address} is no Ray cluster, or one that is not well")
+        with expected as raised, engine("ray", address):
             pass
+    assert "\n" not in str(raised.value)
+    assert "gcs" not in str(raised.value)
+    assert "`ray start --head`" in raised.value.__notes__[0]
 
 
 @pytest.mark.slow
