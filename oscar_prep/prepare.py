@@ -23,7 +23,7 @@ from durable.settings import difference
 from durable.signals import StopRequest
 from durable.tasks import Outcome, Posting, Watch
 from oscar_prep.errors import PrepareError
-from oscar_prep.manifest import finish
+from oscar_prep.manifest import finish, tokenizer_file
 from oscar_prep.plan import INDEX, STATE, TOKENIZER, Plan
 from oscar_prep.record import Budget, Unit, UnitRecord
 from oscar_prep.shards import SPLITS, read_json
@@ -91,10 +91,15 @@ def opened(plan: Plan) -> Plan:
     """Put into the folder what workers take from there; returns the plan that takes it from there."""
     if not (plan.out / STATE).is_file():
         write_json(plan.out / STATE, plan.identity, name="state")
-    if not (plan.out / TOKENIZER).is_dir():
-        plan.tokenizer.save(plan.out / TOKENIZER)
+    save_tokenizer(plan)
     sources = plan.sources.compiled(plan.out / INDEX, plan.configuration)
     return replace(plan, tokenizer=replace(plan.tokenizer, folder=plan.out / TOKENIZER), sources=sources)
+
+
+def save_tokenizer(plan: Plan) -> None:
+    """Put the tokenizer into the folder, unless it is there."""
+    if not tokenizer_file(plan.out).is_file():
+        plan.tokenizer.save(plan.out / TOKENIZER)
 
 
 def finish_corpus(plan: Plan, records: Sequence[UnitRecord | Unit], running: Running) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from durable.locks import folder_lock
 from durable.slices import Slice
 from oscar_prep.errors import PrepareError
 from oscar_prep.plan import INDEX, MANIFEST, STATE, TOKENIZER, Plan
-from oscar_prep.prepare import Corpus, Running, check_folder, finish_corpus, opened
+from oscar_prep.prepare import Corpus, Running, check_folder, finish_corpus, opened, save_tokenizer
 from oscar_prep.record import Budget, Unit, UnitRecord
 from oscar_prep.worker import Task
 
@@ -68,7 +68,9 @@ def finish_slices(plan: Plan, running: Running) -> dict[str, Any]:
         raise with_hint(PrepareError(f"{plan.out} is not there, or not begun"), AGAIN)
     with folder_lock(plan.out):
         sweep_partials(plan.out)
-        return finish_corpus(plan, _gathered(Corpus(plan, running)), running)
+        records = _gathered(Corpus(plan, running))
+        save_tokenizer(plan)
+        return finish_corpus(plan, records, running)
 
 
 def _check(plan: Plan) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -171,6 +172,18 @@ def test_finishing_names_what_is_missing_and_exits_with_75(
     assert run(arguments(out, "--slice", "finish")) == 75
     assert capsys.readouterr().err.startswith("error: 6 of 8 files are not made yet: ")
     assert not (out / "manifest.json").exists()
+
+
+def test_finishing_puts_a_tokenizer_that_was_lost_into_the_folder_again(tmp_path: Path, arguments: Arguments) -> None:
+    out = tmp_path / "sliced"
+    assert run(["slurm", *arguments(out)]) == 0
+    assert run(arguments(out, "--slice", "0/1", "--workers", "1")) == 0
+    whole = {path.name: path.read_bytes() for path in (out / "tokenizer").iterdir()}
+    for lose in (shutil.rmtree, lambda folder: (folder / "tokenizer.json").unlink()):
+        lose(out / "tokenizer")
+        assert run(arguments(out, "--slice", "finish")) == 0
+        assert run(["verify", str(out)]) == 0
+        assert {path.name: path.read_bytes() for path in (out / "tokenizer").iterdir()} == whole
 
 
 def test_finishing_repeats_why_a_slice_failed(
