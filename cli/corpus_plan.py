@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from cli.console import say
 from cli.values import refuse
 
@@ -29,8 +31,8 @@ def plan_of(parameters: Mapping[str, Any], quiet: bool) -> "Plan":
 
     settings = {name: parameters[name] for name in AS_GIVEN}
     categories, warnings = parameters["drop_categories"], parameters["drop_warnings"]
-    settings["drop_categories"] = names_of(categories) if categories else DROPPED_CATEGORIES
-    settings["drop_warnings"] = "all" if warnings == "all" else names_of(warnings)
+    settings["drop_categories"] = _names_of(categories) if categories else DROPPED_CATEGORIES
+    settings["drop_warnings"] = "all" if warnings == "all" else _names_of(warnings)
     if parameters["min_language_probability"] is not None:
         if parameters["language"] is None:
             raise with_hint(PrepareError("--min-language-probability needs --language"), "--language en")
@@ -80,7 +82,37 @@ def _with_output(plan: "Plan", out: str, staging: Path | None) -> "Plan":
     return replace(plan, out=target)
 
 
-def check_categories(text: str | None) -> None:
+def check_parameters(parameters: Mapping[str, Any]) -> None:
+    """Refuse, as a wrong command line, what can be told from the parameters alone."""
+    _refuse_empty_range(*parameters["harmful_pp"])
+    _refuse_unknown_warnings(parameters["drop_warnings"])
+    if parameters["blocklists"] is None:
+        _check_categories(parameters["drop_categories"])
+    estimate, engine, slice_ = parameters["estimate"], parameters["engine"], parameters["slice_"]
+    if parameters["out"] is None and estimate is None:
+        raise typer.BadParameter("missing option '--out'")
+    if estimate is not None and (engine != "local" or slice_ is not None):
+        raise refuse("--estimate", "it runs on this machine, in one piece")
+    if slice_ not in (None, "finish") and engine != "local":
+        raise refuse("--slice", "--engine divides the work too: give one of them")
+    if parameters["ship_files"] and parameters["ray_address"] in (None, "local"):
+        raise refuse("--ship-files", "files are sent to a cluster that runs: give its --ray-address")
+
+
+def _refuse_empty_range(least: float, most: float) -> None:
+    if not least < most:
+        raise refuse("--harmful-pp", f"{least:g} {most:g} is empty, expected MIN < MAX")
+
+
+def _refuse_unknown_warnings(text: str) -> None:
+    from oscar_prep.configuration import QUALITY_WARNINGS
+
+    unknown = [name for name in _names_of(text) if name not in QUALITY_WARNINGS]
+    if text != "all" and unknown:
+        raise refuse("--drop-warnings", f"`{unknown[0]}` is not one of {', '.join(QUALITY_WARNINGS)}, all, none")
+
+
+def _check_categories(text: str | None) -> None:
     """Refuse, as a wrong command line, what looks like a slip for a category of UT1; say so of other unknown names.
 
     Judged by lists, names are held to the lists themselves; records may carry any.
@@ -90,12 +122,12 @@ def check_categories(text: str | None) -> None:
     from blocklists.ut1 import KNOWN_ALIASES, KNOWN_CATEGORIES
 
     known = {*KNOWN_CATEGORIES, *KNOWN_ALIASES}
-    for name in sorted(set(names_of(text or "")) - known):
+    for name in sorted(set(_names_of(text or "")) - known):
         if near := difflib.get_close_matches(name, known):
             raise refuse("--drop-categories", f"`{name}` is not a category of UT1; near it are {', '.join(near)}")
         say(f"note: `{name}` is not a category of UT1 as we know it; only records that carry it are dropped by it")
 
 
-def names_of(text: str) -> tuple[str, ...]:
+def _names_of(text: str) -> tuple[str, ...]:
     """A list by commas; `none` is an empty one."""
     return () if text == "none" else tuple(name.strip() for name in text.split(",") if name.strip())

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from cli.console import AsJson, Quiet, command_line, print_json, progress, say
-from cli.corpus_plan import check_categories, names_of, plan_of
+from cli.corpus_plan import check_parameters, plan_of
 from cli.engine import RUNNING, EngineName, RayAddress, ShipFiles, SliceOption
-from cli.values import number, refuse
+from cli.values import number
 from durable.signals import EXIT_DONE, EXIT_QUARANTINED, StopRequest
 
 if TYPE_CHECKING:
@@ -146,18 +146,7 @@ def prepare(
     quiet: Quiet = False,
 ) -> int:
     """Filter, tokenize and pack OSCAR into a corpus of exact rows that `datasets.load_from_disk` opens too."""
-    _refuse_empty_range(harmful_pp)
-    _refuse_unknown_warnings(drop_warnings)
-    if blocklists is None:
-        check_categories(drop_categories)
-    if out is None and estimate is None:
-        raise typer.BadParameter("missing option '--out'")
-    if estimate is not None and (engine != "local" or slice_ is not None):
-        raise refuse("--estimate", "it runs on this machine, in one piece")
-    if slice_ not in (None, "finish") and engine != "local":
-        raise refuse("--slice", "--engine divides the work too: give one of them")
-    if ship_files and ray_address in (None, "local"):
-        raise refuse("--ship-files", "files are sent to a cluster that runs: give its --ray-address")
+    check_parameters(context.params)
     from durable.workers import start_importing
 
     start_importing("oscar_prep.prepare")
@@ -280,20 +269,6 @@ def _write_report(out: Path, command: str, inputs: list[str]) -> None:
 
     only = place(inputs[0]) if len(inputs) == 1 else None  # texts behind a URL would be fetched anew, and hashed
     write_text(out / "report.html", page(corpus_page(out, only if isinstance(only, Path) else None, command)))
-
-
-def _refuse_empty_range(harmful_pp: tuple[float, float]) -> None:
-    least, most = harmful_pp
-    if not least < most:
-        raise refuse("--harmful-pp", f"{least:g} {most:g} is empty, expected MIN < MAX")
-
-
-def _refuse_unknown_warnings(text: str) -> None:
-    from oscar_prep.configuration import QUALITY_WARNINGS
-
-    unknown = [name for name in names_of(text) if name not in QUALITY_WARNINGS]
-    if text != "all" and unknown:
-        raise refuse("--drop-warnings", f"`{unknown[0]}` is not one of {', '.join(QUALITY_WARNINGS)}, all, none")
 
 
 def _print_funnel(out: str, summary: dict[str, Any]) -> None:

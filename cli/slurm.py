@@ -46,12 +46,15 @@ def prepare(
     sbatch: Directives = None,
 ) -> int:
     """Open the corpus folder and print what submits the files that are missing; arguments are those of prepare."""
-    from cli.corpus_plan import plan_of
+    from cli.corpus_plan import check_parameters, plan_of
     from durable.slurm import Resources
     from oscar_prep.plan import MANIFEST
     from oscar_prep.slices import open_slices
 
     parameters = _parameters(context)
+    if parameters["estimate"] is not None:
+        raise refuse("--estimate", "it runs on this machine, in one piece", "symbert prepare INPUT --estimate SHARE")
+    check_parameters(parameters)
     plan = plan_of(parameters, quiet=True)
     count = slices or min(len(plan.files), MOST_SLICES)
     missing = open_slices(plan, count)
@@ -93,10 +96,11 @@ def glue(
 
 def _parameters(context: typer.Context) -> dict[str, Any]:
     """The parameters of the command that is to be submitted, checked as that command does."""
-    root = context.find_root().command
-    assert context.info_name is not None
-    command = root.get_command(context, context.info_name)  # type: ignore[attr-defined]
-    parameters: dict[str, Any] = command.make_context(context.info_name, list(context.args), parent=context).params
+    command_name, root = context.info_name, context.find_root().command
+    assert command_name is not None
+    command = root.get_command(context, command_name)  # type: ignore[attr-defined]
+    # Beside this command rather than below it, so that errors and hints name it once.
+    parameters: dict[str, Any] = command.make_context(command_name, list(context.args), parent=context.parent).params
     for name, option in (("slice_", "--slice"), ("ray_address", "--ray-address"), ("workers", "--workers")):
         if parameters[name] is not None:
             raise refuse(option, "how the work is divided is decided here", "--slices N --cpus N")

@@ -111,6 +111,41 @@ def test_what_divides_the_work_otherwise_is_refused(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["--drop-categories", "adutl"], ["--harmful-pp", "9", "3"], ["--drop-warnings", "foo"], ["--ship-files"],
+        ["--estimate", "0.5"],
+    ],
+)  # fmt: skip
+def test_what_each_task_would_refuse_is_refused_before_the_text_is_printed(
+    tmp_path: Path, arguments: Arguments, more: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["slurm", *arguments(tmp_path / "out"), *more]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(f"error: invalid value for '{more[0]}': ")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_corpus_without_a_folder_is_not_opened_where_the_command_stands(
+    tmp_path: Path, inputs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert run(["slurm", "prepare", str(inputs)]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: missing option '--out'\n")
+    assert not any((tmp_path / "here").iterdir())
+
+
+@pytest.mark.parametrize("command", ["prepare", "glue"])
+def test_the_hint_to_a_slip_names_the_command_once(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["slurm", command, "--nonsense"]) == 2
+    assert capsys.readouterr().err.endswith(f"\nhint: symbert slurm {command} --help\n")
+
+
 def test_a_wrong_argument_of_the_command_itself_is_refused_before_anything_is_submitted(
     tmp_path: Path, arguments: Arguments, capsys: pytest.CaptureFixture[str]
 ) -> None:
