@@ -1,5 +1,6 @@
 """`symbert slurm`: commands divided into slices, as text for sbatch."""
 
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
@@ -26,11 +27,35 @@ Slices = Annotated[
 AtATime = Annotated[int | None, typer.Option("--at-a-time", min=1, help="Slices that may run at once.")]
 Cpus = Annotated[int, typer.Option("--cpus", min=1, help="Cores of a slice, each with one file or cell at a time.")]
 Gpus = Annotated[int, typer.Option("--gpus", min=0, help="GPUs of a slice.")]
-Memory = Annotated[str, typer.Option("--memory", help="Memory of a slice.")]
-Time = Annotated[str, typer.Option("--time", help="Time limit; a slice that reaches it goes on in another turn.")]
+
+
+def _one_line(value: str) -> str:
+    if "\n" in value:
+        raise typer.BadParameter("it holds a line break, expected one line")
+    return value
+
+
+def _directives(values: list[str] | None) -> list[str] | None:
+    for value in values or ():
+        if re.match(r"--?[A-Za-z]", _one_line(value)) is None:
+            hint = f"--sbatch=--{value.lstrip('- ')}"
+            raise refuse("--sbatch", f"`{value}` does not begin with - as an option of sbatch does", hint)
+    return values
+
+
+Memory = Annotated[str, typer.Option("--memory", callback=_one_line, help="Memory of a slice.")]
+Time = Annotated[
+    str,
+    typer.Option("--time", callback=_one_line, help="Time limit; a slice that reaches it goes on in another turn."),
+]
 Directives = Annotated[
     list[str] | None,
-    typer.Option("--sbatch", metavar="DIRECTIVE", help="A further directive, such as --partition=long; repeatable."),
+    typer.Option(
+        "--sbatch",
+        metavar="DIRECTIVE",
+        callback=_directives,
+        help="A further directive, such as --partition=long; repeatable.",
+    ),
 ]
 
 
@@ -98,6 +123,11 @@ def _parameters(context: typer.Context) -> dict[str, Any]:
     """The parameters of the command that is to be submitted, checked as that command does."""
     command_name, root = context.info_name, context.find_root().command
     assert command_name is not None
+    for word in (*context.args, str(Path.cwd())):
+        if "\n" in word:
+            error = typer.BadParameter(f"{word!r} holds a line break, which the text for sbatch cannot carry")
+            error.add_note("give the file or folder another name")
+            raise error
     command = root.get_command(context, command_name)  # type: ignore[attr-defined]
     # Beside this command rather than below it, so that errors and hints name it once.
     parameters: dict[str, Any] = command.make_context(command_name, list(context.args), parent=context.parent).params

@@ -4,6 +4,7 @@ Slurm keeps no state for us: what is done is in the output folder, so the text c
 holds only what is left.
 """
 
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,7 +39,12 @@ class Division:
 
 
 def sbatch_text(division: Division, resources: Resources) -> str:
-    """A shell script that submits the slices that are missing, and after them the job that finishes."""
+    """A shell script that submits the slices that are missing, and after them the job that finishes.
+
+    Nothing in it may hold a line break: that would end a directive, or the text of a job.
+    """
+    texts = (*division.arguments, division.folder, resources.memory, resources.time, *resources.directives)
+    assert not any("\n" in text for text in texts), texts
     name = f"symbert slurm {division.command}"
     lines = [
         "#!/bin/bash",
@@ -87,7 +93,7 @@ def _head(division: Division, resources: Resources, log: str, suffix: str = "") 
     return [
         "#!/bin/bash",
         f"#SBATCH --job-name=symbert-{division.command}{suffix}",
-        f"#SBATCH --chdir={division.folder}",
+        f"#SBATCH --chdir={_quoted(division.folder)}",
         f"#SBATCH --output={log}",
         "#SBATCH --open-mode=append",
         "#SBATCH --ntasks=1",
@@ -101,6 +107,13 @@ def _head(division: Division, resources: Resources, log: str, suffix: str = "") 
 
 def _command(division: Division) -> str:
     return shlex.join(["symbert", division.command, *division.arguments])
+
+
+def _quoted(text: str) -> str:
+    """A value as sbatch reads it in a directive, where a blank ends it, `#` begins a comment and `\\` escapes."""
+    if re.fullmatch(r"[\w@%+=:,./-]+", text):
+        return text
+    return '"' + re.sub(r'(["\\])', r"\\\1", text) + '"'
 
 
 def _workers(resources: Resources) -> str:

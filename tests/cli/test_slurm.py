@@ -1,6 +1,7 @@
 """The sbatch texts: what they say, and that they do it."""
 
 import json
+import shlex
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -65,6 +66,14 @@ def test_gpus_are_asked_for_and_used_one_a_cell() -> None:
     text = sbatch_text(Division("glue", ["runs/a"], 3, [0], "/work"), Resources(8, 2))
     assert "#SBATCH --gpus-per-task=2\n" in text
     assert '--workers "2"' in text
+
+
+@pytest.mark.parametrize("folder", ["/my work", "/a#b", '/the "same"', "/back\\slash", "/it's", "/träume"])
+def test_the_folder_is_one_word_of_its_directive_whatever_it_is_called(folder: str) -> None:
+    text = sbatch_text(Division("prepare", ["in"], 1, [0], folder), Resources())
+    lines = [line for line in text.splitlines() if line.startswith("#SBATCH --chdir")]
+    words = [shlex.split(line.removeprefix("#SBATCH "), comments=True) for line in lines]
+    assert words == 2 * [[f"--chdir={folder}"]]
 
 
 @pytest.mark.slow
@@ -144,6 +153,27 @@ def test_a_corpus_without_a_folder_is_not_opened_where_the_command_stands(
 def test_the_hint_to_a_slip_names_the_command_once(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["slurm", command, "--nonsense"]) == 2
     assert capsys.readouterr().err.endswith(f"\nhint: symbert slurm {command} --help\n")
+
+
+def test_a_directive_without_dashes_is_refused_with_the_one_that_was_meant(
+    tmp_path: Path, arguments: Arguments, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["slurm", *arguments(tmp_path / "out"), "--sbatch=partition=long"]) == 2
+    message, _, hint = capsys.readouterr().err.splitlines()
+    assert message.startswith("error: invalid value for '--sbatch': `partition=long` does not begin with -")
+    assert hint == "hint: --sbatch=--partition=long"
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("more", [["--url-field", "a\nFINISH\nb"], ["--sbatch=--comment=a\nb"], ["--memory", "1G\n"]])
+def test_a_line_break_that_would_end_the_text_of_a_job_is_refused(
+    tmp_path: Path, arguments: Arguments, more: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["slurm", *arguments(tmp_path / "out"), *more]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "holds a line break" in captured.err.splitlines()[0]
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_wrong_argument_of_the_command_itself_is_refused_before_anything_is_submitted(
