@@ -87,7 +87,7 @@ class Board:
     def token(self) -> str | None:
         """The token of the run that is listed."""
         run = self._read(RUN)
-        return run["run"] if run else None
+        return run.get("run") if run else None
 
     @contextlib.contextmanager
     def running(self, key: str) -> Iterator[Note]:
@@ -118,7 +118,8 @@ class Board:
     def facts(self, key: str) -> Facts | None:
         """What a running task last said; None if it said nothing yet."""
         note = self._read(f"{RUNNING}/{key}.json")
-        return (note["facts"] or None) if note else None
+        facts = note.get("facts") if note else None
+        return facts if facts and isinstance(facts, dict) else None
 
     def fail(self, key: str, failure: Failure) -> None:
         """List a task as failed."""
@@ -133,8 +134,8 @@ class Board:
         found = {}
         for path in sorted((self.folder / FAILED).glob("*.json")):
             content = self._read(f"{FAILED}/{path.name}")
-            if content:
-                found[path.stem] = Failure(content["reason"], content["deaths"], content["kind"])
+            if content and "reason" in content and isinstance(deaths := content.get("deaths"), int):
+                found[path.stem] = Failure(str(content["reason"]), deaths, str(content.get("kind", "")))
         return found
 
     def _path(self, kind: str, key: str) -> Path:
@@ -156,12 +157,12 @@ class Board:
 
 
 def read_note(path: Path) -> dict[str, Any] | None:
-    """A file of a board; None if it is gone, which it may be at any moment."""
+    """A file of a board; None if it is gone, which it may be at any moment, or damaged."""
     try:
-        content: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    except (FileNotFoundError, ValueError):  # some shared file systems show a file that is being replaced as empty
-        return None
-    return content
+        content = json.loads(path.read_text("utf-8"))
+    except (FileNotFoundError, IsADirectoryError, ValueError):
+        return None  # some shared file systems show a file that is being replaced as empty
+    return content if isinstance(content, dict) else None
 
 
 def _here() -> dict[str, Any]:

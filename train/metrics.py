@@ -5,14 +5,24 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
+from pydantic import Field
+
+from durable.checked import Shape, checked, damaged
 from durable.errors import with_hint
 from durable.files import write_text
 from train.errors import TrainError
 from train.track import TensorBoard
 
 NAME = "metrics.jsonl"
+
+
+class _Row(Shape):
+    """What every row says; the rest depends on its kind."""
+
+    kind: str
+    step: int = Field(ge=0)
 
 
 class MetricsLog:
@@ -62,16 +72,10 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
     Raises TrainError, naming the line, if one is damaged.
     """
     try:
-        text = (run / NAME).read_text("utf-8")
+        content = (run / NAME).read_bytes()
     except FileNotFoundError:
         return []
-    rows = []
-    for number, line in enumerate(text.split("\n")[:-1], start=1):
-        try:
-            rows.append(json.loads(line))
-        except ValueError as error:
-            raise TrainError(f"{run / NAME}, line {number}, is damaged: {error}") from None
-    return rows
+    return [_row(f"{run / NAME}, line {number},", line) for number, line in enumerate(content.split(b"\n")[:-1], 1)]
 
 
 def refuse_gaps(run: Path, step: int) -> None:
@@ -86,6 +90,15 @@ def refuse_gaps(run: Path, step: int) -> None:
             TrainError(f"{run / NAME} lacks {steps}, expected every step from 0 to the checkpoint's {step}"),
             "put the file back from a copy; or give another --out",
         )
+
+
+def _row(where: str, line: bytes) -> dict[str, Any]:
+    try:
+        row = json.loads(line.decode("utf-8"))
+    except ValueError as error:
+        raise damaged(where, str(error), TrainError) from None
+    checked(_Row, row, where, TrainError)
+    return cast("dict[str, Any]", row)
 
 
 def _line(row: Mapping[str, Any]) -> str:

@@ -109,3 +109,136 @@ def test_a_training_run_is_read_from_its_metrics(tmp_path: Path, capsys: pytest.
 def test_another_folder_is_refused(tmp_path: Path, there: bool, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["status", str(tmp_path if there else tmp_path / "gone")]) == 1
     assert "is no output folder of symbert" in capsys.readouterr().err
+
+
+def test_a_url_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["status", "s3://bucket/corpus"]) == 1
+    said = capsys.readouterr().err
+    assert "error: s3://bucket/corpus is a URL, expected a folder" in said
+    assert "hint: give the folder of --staging" in said
+
+
+def test_watching_prints_no_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["status", str(tmp_path), "--watch", "--json"]) == 2
+    said = capsys.readouterr()
+    assert "'--watch': --json prints one document" in said.err
+    assert "hint: " in said.err
+    assert not said.out
+
+
+RECIPE = "[schedule]\nmax_steps = 10\n"
+ROW = {"kind": "train", "step": 5, "tokens": 50, "tokens_per_second": 10.0}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("manifest.json", "{", "Expecting property name"),
+        ("manifest.json", "[]", "[], expected an object"),
+        ("manifest.json", "{}", "`corpus_hash` is missing"),
+        ("manifest.json", '{"corpus_hash": "1", "units": 3}', "`units` is 3, expected"),
+        ("manifest.json", b"\xff", "can't decode"),
+        ("recipe.toml", "schedule = [", ""),
+        ("recipe.toml", b"\xff", "can't decode"),
+        ("recipe.toml", "", "`schedule` is missing"),
+        ("recipe.toml", "[schedule]\nmax_steps = 0\n", "`schedule.max_steps` is 0, expected greater than 0"),
+        ("recipe.toml", "[schedule]\nmax_steps = '9'\n", "`schedule.max_steps` is '9', expected a valid integer"),
+        ("units/configuration.json", "{}", "`inputs` is missing"),
+        (".status/run.json", "[]", "[], expected an object"),
+        (".status/run.json", '{"tasks": {}}', "`command` is missing"),
+        (".status/run.json", "{", "Expecting property name"),
+    ],
+)
+def test_a_damaged_file_is_named(
+    tmp_path: Path, name: str, content: str | bytes, reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert run(["status", str(tmp_path)]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {tmp_path / name} is damaged: ")
+    assert reason in said
+    assert "\nhint: " in said
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("[1, 2]", "line 1, is damaged: [1, 2], expected an object"),
+        ('{"kind": "train"}', "line 1, is damaged: `step` is missing"),
+        (b"\xff", "line 1, is damaged: 'utf-8' codec can't decode"),
+        (json.dumps(ROW | {"tokens": 0}), "is damaged: `tokens` is 0, expected greater than 0"),
+        (
+            json.dumps(ROW | {"tokens_per_second": "fast"}),
+            "is damaged: `tokens_per_second` is 'fast', expected a valid",
+        ),
+        (json.dumps(ROW | {"tokens_per_second": float("nan")}), "expected a finite number"),
+    ],
+)
+def test_a_damaged_row_is_named(
+    tmp_path: Path, line: str | bytes, reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    (tmp_path / "metrics.jsonl").write_bytes((line if isinstance(line, bytes) else line.encode()) + b"\n")
+    assert run(["status", str(tmp_path)]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {tmp_path / 'metrics.jsonl'}")
+    assert reason in said
+    assert "\nhint: " in said
+
+
+@pytest.mark.parametrize("note", ["[]", "1", "{}", '{"host": "a", "pid": 1, "since": 1, "heard": 1, "facts": []}', ""])
+def test_a_damaged_note_is_passed_over(board: Board, note: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for kind in ("running", "failed", "slices"):
+        (board.folder / kind).mkdir(exist_ok=True)
+        (board.folder / kind / "third.json").write_text(note)
+    found = shown(board.out, capsys)
+    assert (found["done"], found["running"], found["waiting"]) == (2, [], 1)
+    assert board.failures().keys() == {"fourth"}
+    assert board.facts("third") is None
+
+
+def test_a_grid_without_its_board_has_no_known_total(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "cells" / "abc").mkdir(parents=True)
+    (tmp_path / "grid.json").write_text("{}")
+    (tmp_path / "cells" / "abc" / "cola-1.json").write_text("{}")
+    found = shown(tmp_path, capsys)
+    assert (found["done"], found["tasks"], found["share"], found["waiting"]) == (1, None, None, None)
+    assert run(["status", str(tmp_path), "--watch"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("glue: 1 cells done\nhow many there are to be is not known")
+    assert "%" not in said
+
+
+def test_a_corpus_without_board_and_manifest_is_known_by_its_units(
+    tmp_path: Path,
+    arguments: Arguments,  # noqa: F811
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "out"
+    assert run(arguments(out, "--workers", "1")) == 0
+    (out / "manifest.json").unlink()
+    capsys.readouterr()
+    found = shown(out, capsys)
+    assert (found["command"], found["done"], found["tasks"], found["share"]) == ("prepare", 8, 8, 1.0)
+    assert "--slice finish" in str(found["unfinished"])
+    next((out / "units").glob("data-00003-*.json")).unlink()
+    assert run(["status", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert said == "prepare: 7 of 8 files done, 87.5%\nnot finished: run the command again\n"
+
+
+@pytest.mark.parametrize("engine", ["slurm", "local"])
+def test_a_corpus_whose_units_are_all_made_says_what_is_missing(
+    tmp_path: Path, engine: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    board = Board(tmp_path)
+    board.begin("prepare", engine, "B", {name: Entry(name, 100, name) for name in NAMES})
+    for name in NAMES:
+        (tmp_path / name).touch()
+    assert run(["status", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].startswith("not finished: ")
+    assert "--slice finish" in lines[1]
+    (tmp_path / "manifest.json").write_text("{}")
+    assert "unfinished" not in shown(tmp_path, capsys)
