@@ -94,8 +94,13 @@ def _of_runs(number: int, runs: Sequence[Run], published: Published | None) -> C
     settings: dict[tuple[Any, ...], list[Run]] = {}
     for run in runs:
         settings.setdefault(tuple(sorted((key, repr(value)) for key, value in _fixed(run).items())), []).append(run)
-    groups = sorted(settings.values(), key=lambda group: operator_rank(group[0].operator))
+    apart = [part for group in settings.values() for part in (_alike(group) or ([run] for run in group))]
+    groups = sorted(apart, key=lambda group: operator_rank(group[0].operator))
     labels = _labels([group[0] for group in groups])
+    labels = [
+        f"{label}, {group[0].name}" if labels.count(label) > 1 else label
+        for label, group in zip(labels, groups, strict=True)
+    ]
     baseline = next((number for number, group in enumerate(groups) if _is_plain_original(group[0])), None)
     curves, seen = [], dict[str, int]()
     for place, (label, group) in enumerate(zip(labels, groups, strict=True)):
@@ -113,6 +118,11 @@ def _of_runs(number: int, runs: Sequence[Run], published: Published | None) -> C
         entropies.pop() if len(entropies) == 1 else None,
         (*_cautions(groups), *(_PUBLISHED_CAUTION if beside else ())),
     )
+
+
+def _alike(group: list[Run]) -> list[list[Run]]:
+    """The group as one, if its runs have an evaluated step in common."""
+    return [group] if set.intersection(*({found.step for found in run.evaluations} for run in group)) else []
 
 
 _PUBLISHED_CAUTION = (
@@ -180,10 +190,10 @@ def _labels(runs: Sequence[Run]) -> list[str]:
         named = [str(run.settings.get("model.attention_operator"))] if run.operator == "mixed" else [run.operator]
         for key in varying:
             value = run.settings.get(key)
-            if key in STUDIED and key != "model.attention_operator":
+            if key in STUDIED and key != "model.attention_operator" and value is not None:
                 shown = ("off", "on")[value] if isinstance(value, bool) else value
                 named.append(STUDIED[key].format(shown))
-            elif key not in STUDIED:
+            elif key != "model.attention_operator":
                 named.append(f"{key.partition('.')[2]} {value}")
         labels.append(", ".join(named))
     return labels

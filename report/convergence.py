@@ -121,7 +121,9 @@ def _losses(comparison: Comparison) -> Table:
     rows: list[list[Value]] = [[curve.label, *(curve.at(step) for step in steps)] for curve in comparison.curves]
     notes = []
     baseline = comparison.baseline
-    if baseline is not None:
+    if not steps:
+        notes.append("No step is there at which all of them were evaluated.")
+    elif baseline is not None:
         signed = decimals(3, signed=True)
         for curve in comparison.own or comparison.curves:
             if curve is not baseline:
@@ -182,6 +184,8 @@ def _equal_steps(comparison: Comparison) -> list[int]:
     if not comparison.own:
         return [step for step in FIGURE_2_STEPS if any(curve.at(step) for curve in comparison.curves)]
     common = sorted(set.intersection(*(set(curve.steps) for curve in comparison.own)))
+    if not common:
+        return []
     wanted = [share * common[-1] for share in EQUAL_STEPS]
     return sorted({min(common, key=lambda step: abs(step - target)) for target in wanted})
 

@@ -4,7 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
+from durable.checked import Shape, checked
 from oscar_prep.manifest import read_manifest
+from oscar_prep.plan import MANIFEST
 from report.document import Bar, BarChart, Block, Charts, Column, Paragraph, Section, Table, Value, count, percent
 from report.errors import ReportError
 from report.runs import Run
@@ -12,16 +16,52 @@ from report.runs import Run
 SHARE = percent(1)
 
 
+class _Ledger(Shape):
+    documents: int = Field(ge=0)
+    kept: int = Field(ge=0)
+    invalid: int = Field(ge=0)
+    tokens: int = Field(ge=0)
+    tail: int = Field(ge=0)
+    dropped: dict[str, int]
+    samples: dict[str, int]
+    alone: dict[str, int] = Field(default_factory=dict)
+    bytes: dict[str, int] = Field(default_factory=dict)
+
+
+class _Tokenizer(Shape):
+    name: str
+    sha256: str
+
+
+class _Split(Shape):
+    rows: int
+
+
+class _Unit(Shape):
+    file: str
+    input: dict[str, Any]
+
+
+class _Manifest(Shape):
+    """What the section and the page of a corpus show."""
+
+    corpus_hash: str
+    sequence_length: int = Field(gt=0)
+    configuration: dict[str, Any]
+    tokenizer: _Tokenizer
+    splits: dict[str, _Split]
+    units: list[_Unit]
+    ledger: _Ledger
+
+
 def read_corpus(folder: Path) -> dict[str, Any]:
     """The manifest of a corpus folder, checked to hold what the section shows.
 
-    Raises PrepareError if the folder is no finished corpus, ReportError if its ledger is incomplete.
+    Raises PrepareError if the folder is no finished corpus, ReportError if its manifest is damaged.
     """
     manifest = read_manifest(folder)
-    ledger = manifest.get("ledger") or {}
-    missing = [name for name in ("documents", "kept", "dropped", "invalid", "tokens", "samples") if name not in ledger]
-    if missing:
-        raise ReportError(f"{folder / 'manifest.json'}: the ledger has no `{missing[0]}`")
+    hint = "put it back from a copy; or delete it, and the command that made the corpus writes it again"
+    checked(_Manifest, manifest, folder / MANIFEST, ReportError, hint)
     return manifest
 
 

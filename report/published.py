@@ -10,15 +10,18 @@ symbert ships none of them; a folder that holds one or more is given with `--pub
 """
 
 import csv
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from durable.checked import damaged
 from durable.errors import with_hint
 from report.errors import ReportError
 from train.glue.score import ModelScores, Scores, model_scores
 from train.glue.tasks import TASKS
 
+ANEW = "the logs come from the authors' repository, mcrts/ACL2024-SymmetricAttentionBert"
 SOURCE = "Courtois et al. (2024)"
 LOSSES, GLUE_BY_SEED, GLUE_BY_CHECKPOINT = "validation_loss.csv", "glue_per_seed.csv", "glue_per_checkpoint.csv"
 
@@ -62,7 +65,7 @@ def read_published(folder: Path) -> Published:
     if not any((folder / name).is_file() for name in (LOSSES, GLUE_BY_SEED, GLUE_BY_CHECKPOINT)):
         raise with_hint(
             ReportError(f"{folder} holds no {LOSSES}, {GLUE_BY_SEED} or {GLUE_BY_CHECKPOINT}"),
-            "the logs come from the authors' repository, mcrts/ACL2024-SymmetricAttentionBert",
+            ANEW,
         )
     return Published(
         _losses(folder / LOSSES), _by_seed(folder / GLUE_BY_SEED), _by_checkpoint(folder / GLUE_BY_CHECKPOINT)
@@ -71,8 +74,8 @@ def read_published(folder: Path) -> Published:
 
 def _losses(path: Path) -> dict[Model, list[tuple[int, float]]]:
     curves: dict[Model, list[tuple[int, float]]] = {}
-    for model, rest in _rows(path, ("step", "loss")):
-        curves.setdefault(model, []).append((int(rest[0]), float(rest[1])))
+    for model, row in _rows(path, ("step",), ("loss",)):
+        curves.setdefault(model, []).append((int(row["step"]), float(row["loss"])))
     return {model: sorted(points) for model, points in curves.items()}
 
 
@@ -94,27 +97,54 @@ def _by_checkpoint(path: Path) -> dict[Model, dict[int, ModelScores]]:
 
 def _cells(path: Path, index: str) -> dict[Model, dict[tuple[int, str], Scores]]:
     cells: dict[Model, dict[tuple[int, str], dict[str, float]]] = {}
-    for model, (number, task, metric, value) in _rows(path, (index, "task", "metric", "value")):
-        if task not in TASKS:
+    for model, row in _rows(path, (index,), ("value",), ("task", "metric")):
+        if (task := row["task"]) not in TASKS:
             raise ReportError(f"{path}: `{task}` is not a task of GLUE")
-        cells.setdefault(model, {}).setdefault((int(number), task), {})[metric] = float(value)
+        cells.setdefault(model, {}).setdefault((int(row[index]), task), {})[row["metric"]] = float(row["value"])
+    for model, found in cells.items():
+        for (number, task), scores in found.items():
+            if missing := [metric for metric in TASKS[task].metrics if metric not in scores]:
+                what = f"`{missing[0]}` of {' '.join(model)}, {task}, {index} {number}"
+                raise damaged(path, f"{what}, is missing", ReportError, ANEW)
     return {model: {**found} for model, found in cells.items()}
 
 
-def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[Model, list[str]]]:
-    """Each row as its model and the texts of `columns`; none where the file is absent."""
+def _rows(
+    path: Path, whole: Sequence[str], real: Sequence[str], words: Sequence[str] = ()
+) -> Iterator[tuple[Model, dict[str, str]]]:
+    """Each row as its model and its texts, those of `whole` and `real` numbers; none where the file is absent."""
     if not path.is_file():
         return
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        missing = [name for name in ("size", "operator", *columns) if name not in (reader.fieldnames or ())]
-        if missing:
-            raise ReportError(f"{path} has no column `{missing[0]}`, expected size, operator, {', '.join(columns)}")
-        for row in reader:
-            texts = [row[name] for name in columns]
-            try:
-                # Every column but a task's or a metric's name is a number.
-                [float(row[name]) for name in columns if name not in ("task", "metric")]
-            except (TypeError, ValueError):
-                raise ReportError(f"{path}, line {reader.line_num}: {row} is damaged, expected numbers") from None
-            yield (row["size"], row["operator"]), texts
+    columns = (*whole, *words, *real)
+    found = False
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file)
+            missing = [name for name in ("size", "operator", *columns) if name not in (reader.fieldnames or ())]
+            if missing:
+                raise ReportError(f"{path} has no column `{missing[0]}`, expected size, operator, {', '.join(columns)}")
+            for row in reader:
+                if problem := _problem(row, whole, real, words):
+                    raise damaged(f"{path}, line {reader.line_num},", problem, ReportError, ANEW)
+                found = True
+                yield (row["size"], row["operator"]), row
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise damaged(path, str(error), ReportError, ANEW) from None
+    if not found:
+        raise damaged(path, "it holds no row below its header", ReportError, ANEW)
+
+
+def _problem(row: Mapping[str, str], whole: Sequence[str], real: Sequence[str], words: Sequence[str]) -> str | None:
+    fits = {
+        "a name as size, operator and the like": all(row[name] for name in ("size", "operator", *words)),
+        f"a whole number as {', '.join(whole)}": all(_is_number(row[name], int) for name in whole),
+        f"a finite number as {', '.join(real)}": all(_is_number(row[name], float) for name in real),
+    }
+    return next((f"{row}, expected {wanted}" for wanted, is_there in fits.items() if not is_there), None)
+
+
+def _is_number(text: str | None, kind: type[int] | type[float]) -> bool:
+    try:
+        return text is not None and math.isfinite(kind(text))
+    except (ValueError, OverflowError):
+        return False

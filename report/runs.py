@@ -11,10 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
+from durable.checked import FROM_A_COPY, Shape, checked, read_json
 from durable.errors import DurableError, with_hint
 from durable.settings import flatten, read_toml
 from report.errors import ReportError
 from report.published import SIZES
+from train.errors import TrainError
 from train.metrics import NAME as METRICS
 from train.metrics import read_metrics
 
@@ -119,11 +123,11 @@ def read_run(folder: Path) -> Run:
     environment = _environment(folder / ENVIRONMENT)
     try:
         rows = read_metrics(folder)
-        evaluations = tuple(sorted((_evaluation(row) for row in rows if row["kind"] == "evaluation"), key=_step))
-        rates = [row["tokens_per_second"] for row in rows if row["kind"] == "train"]
-        last_step = max((row["step"] for row in rows), default=0)
-    except (ValueError, KeyError, TypeError) as error:
-        raise ReportError(f"{folder / METRICS} is damaged: {error!r}") from None
+    except TrainError as error:
+        raise with_hint(ReportError(str(error)), FROM_A_COPY) from None
+    evaluations = tuple(sorted((_evaluation(row, folder) for row in rows if row["kind"] == "evaluation"), key=_step))
+    rates = [_rate(row, folder) for row in rows if row["kind"] == "train"]
+    last_step = max((row["step"] for row in rows), default=0)
     if not evaluations:
         raise with_hint(
             ReportError(f"{folder} holds no evaluation yet"), "let `symbert pretrain` reach its first evaluation"
@@ -132,36 +136,91 @@ def read_run(folder: Path) -> Run:
     return Run(folder, settings, environment, evaluations, rate, last_step)
 
 
+class _Model(Shape):
+    num_hidden_layers: int = Field(gt=0)
+    num_attention_heads: int = Field(gt=0)
+    hidden_size: int = Field(gt=0)
+    intermediate_size: int = Field(gt=0)
+    attention_logit_gain: float = 1.0
+
+
+class _Schedule(Shape):
+    max_steps: int = Field(gt=0)
+
+
+class _Data(Shape):
+    sequence_length: int | None = None
+
+
+class _Training(Shape):
+    seed: int = 0
+
+
+class _Recipe(Shape):
+    """What a report computes with; all else in a recipe is shown as it is."""
+
+    model: _Model
+    schedule: _Schedule
+    data: _Data = _Data()
+    training: _Training = _Training()
+
+
+class _Identity(Shape):
+    corpus_hash: str = ""
+
+
+class _Invocation(Shape):
+    device: str | None = None
+
+
+class _Environment(Shape):
+    identity: _Identity = _Identity()
+    invocations: list[_Invocation] | None = None
+    assumptions: dict[str, Any] | None = None
+    unigram_entropy: float | None = None
+    parameters: int | None = None
+
+
+class _Rate(Shape):
+    tokens_per_second: float = Field(ge=0)
+
+
+class _Evaluated(Shape):
+    step: int
+    tokens: int = Field(ge=0)
+    evaluation_loss: float
+    evaluation_standard_error: float | None = None
+    evaluation_accuracy: float | None = None
+
+
 def _settings(path: Path) -> dict[str, Any]:
     try:
-        settings = flatten(read_toml(path))
+        recipe = read_toml(path)
     except DurableError as error:
-        raise ReportError(str(error)) from None
-    needed = [f"model.{key}" for key in ("num_hidden_layers", "num_attention_heads", "hidden_size")]
-    missing = [key for key in (*needed, "model.intermediate_size", "schedule.max_steps") if key not in settings]
-    if missing:
-        raise ReportError(f"{path} is not the resolved recipe of a run: `{missing[0]}` is missing")
-    return settings
+        raise with_hint(ReportError(str(error)), FROM_A_COPY) from None
+    checked(_Recipe, recipe, path, ReportError)
+    return flatten(recipe)
 
 
 def _environment(path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise ReportError(f"{path} is damaged: {error}") from None
-    if not isinstance(document, dict):
-        raise ReportError(f"{path} is damaged: expected an object")
+    document: dict[str, Any] = read_json(path, ReportError)
+    checked(_Environment, document, path, ReportError)
     return document
 
 
-def _evaluation(row: Mapping[str, Any]) -> Evaluation:
+def _evaluation(row: Mapping[str, Any], folder: Path) -> Evaluation:
+    found = checked(_Evaluated, row, folder / METRICS, ReportError)
     return Evaluation(
-        int(row["step"]),
-        int(row["tokens"]),
-        float(row["evaluation_loss"]),
-        row.get("evaluation_standard_error"),
-        row.get("evaluation_accuracy"),
+        found.step,
+        found.tokens,
+        found.evaluation_loss,
+        found.evaluation_standard_error,
+        found.evaluation_accuracy,
     )
+
+
+def _rate(row: Mapping[str, Any], folder: Path) -> float:
+    return checked(_Rate, row, folder / METRICS, ReportError).tokens_per_second
 
 
 def _step(evaluation: Evaluation) -> int:

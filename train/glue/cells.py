@@ -189,7 +189,8 @@ def values_from_text(task: Task, text: str) -> Values:
 def read_labels(out: Path, task: Task) -> dict[str, Values]:
     """The labels of a task's validation splits. Raises TrainError if the folder has none of that task."""
     path = labels_path(out, task)
-    record = read_json(path, f"{path} is missing, expected the labels of {task.name}: run symbert glue on {out} again")
+    missing = f"{path} is missing, expected the labels of {task.name}: run symbert glue on {out} again"
+    record = read_json(path, missing, ("labels",))
     return {split: values_from_text(task, text) for split, text in record["labels"].items()}
 
 
@@ -291,7 +292,7 @@ def read_json(path: Path, if_missing: str, objects: Sequence[str] = ()) -> dict[
         content: dict[str, Any] = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         raise TrainError(if_missing) from None
-    except ValueError as error:
+    except (ValueError, IsADirectoryError) as error:
         raise with_hint(TrainError(f"{path} is damaged: {error}"), hint) from None
     if not isinstance(content, dict) or not all(isinstance(content.get(key), dict) for key in objects):
         wanted = f" with {', '.join(objects)}" if objects else ""
