@@ -176,6 +176,14 @@ def test_a_grid_without_its_checkpoints_is_refused(study: Study, tmp_path: Path)
     refused(Inputs(glue=folder), min((folder / "cells").glob("*/*.json")), "grid.json lists no checkpoint")
 
 
+@pytest.mark.parametrize("value", [[], None, {"validation": 1}, {"validation": [1, 0]}, {"validation": "\ud800"}])
+def test_labels_of_wrong_types_are_refused(study: Study, tmp_path: Path, value: Any) -> None:
+    folder = shutil.copytree(study.glue, tmp_path / "glue")
+    path = folder / "labels" / "cola.json"
+    edit(path, put("labels", value))
+    refused(Inputs(glue=folder), path)
+
+
 LOSSES = "size,operator,step,loss\n"
 GLUE = "size,operator,seed,task,metric,value\n"
 
