@@ -37,6 +37,7 @@ def report(
     """
     from oscar_prep.manifest import check_listed
     from report.build import Inputs, build_report
+    from report.corpus import read_corpus
     from report.write import check_places, chosen_format, write_report
 
     kind = chosen_format(output_format, out)
@@ -46,6 +47,7 @@ def report(
     for option, path in folders.items():
         words += [option, str(path)] if path is not None else []
     if corpus is not None:
+        read_corpus(corpus)
         check_listed(corpus)
     made = build_report(Inputs(tuple(runs or ()), corpus, glue, published, [*words, "--format", kind]))
     written = [str(path) for path in write_report(made, out, kind, figures)]

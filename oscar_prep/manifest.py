@@ -85,19 +85,32 @@ def read_manifest(corpus: Place) -> dict[str, Any]:
     return manifest
 
 
+def _listed(manifest: dict[str, Any], corpus: Place) -> list[tuple[str, int]]:
+    """Name and size of every file of a corpus."""
+    try:
+        of_units = [
+            unit.get(part) for unit in manifest.get("units", ()) for part in (*SPLITS, "documents", "quarantine")
+        ]
+        of_splits = [shard for split in manifest.get("splits", {}).values() for shard in split["shards"]]
+        return [(str(entry["file"]), int(entry["bytes"])) for entry in filter(None, [*of_splits, *of_units])]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise with_hint(
+            PrepareError(f"{corpus / MANIFEST} is damaged: {error!r}"),
+            "put it back from a copy, or make the corpus again",
+        ) from None
+
+
 def check_listed(corpus: Place) -> None:
     """Look at the name and size of every file that the manifest lists, and open none: `verify` also hashes them.
 
     Raises PrepareError for the first that is missing or of another size.
     """
     manifest = read_manifest(corpus)
-    of_units = [unit.get(part) for unit in manifest.get("units", ()) for part in (*SPLITS, "documents", "quarantine")]
-    of_splits = [shard for split in manifest.get("splits", {}).values() for shard in split["shards"]]
-    for entry in filter(None, [*of_splits, *of_units]):
-        path = corpus / entry["file"]
+    for name, size in _listed(manifest, corpus):
+        path = corpus / name
         problem = "is missing" if not path.is_file() else None
-        if problem is None and (size := path.stat().st_size) != entry["bytes"]:
-            problem = f"has {size:,} bytes, expected {entry['bytes']:,}"
+        if problem is None and (found := path.stat().st_size) != size:
+            problem = f"has {found:,} bytes, expected {size:,}"
         if problem:
             raise with_hint(
                 PrepareError(f"{path} {problem}: the corpus is damaged"), f"symbert verify {corpus} names all damage"
