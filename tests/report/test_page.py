@@ -94,7 +94,7 @@ def test_the_same_folders_give_the_same_bytes(study: Study, tmp_path: Path) -> N
         shutil.copy(tmp_path / "page.html", tmp_path / f"{name}.html")
         shutil.copytree(tmp_path / "figures", tmp_path / name)
     assert (tmp_path / "first.html").read_bytes() == (tmp_path / "second.html").read_bytes()
-    files = sorted(path.name for path in (tmp_path / "first").iterdir())
+    files = sorted(path.name for path in (tmp_path / "first").glob("[!.]*"))
     assert {Path(name).suffix for name in files} == {".svg", ".pdf"}
     assert len(files) == 8
     for name in files:
