@@ -74,14 +74,14 @@ def _known(command: str, done: int, tasks: int | None) -> dict[str, Any]:
 
 def _corpus(out: Path) -> dict[str, Any]:
     from durable.checked import Shape, checked, read_json
+    from oscar_prep.plan import MANIFEST, MANIFEST_AGAIN
 
     class Manifest(Shape):
         corpus_hash: str
         units: list[Any]
 
-    path = out / "manifest.json"
-    hint = "put it back from a copy; or delete it, and the command that made the corpus writes it again"
-    manifest = checked(Manifest, read_json(path, hint=hint), path, hint=hint)
+    path = out / MANIFEST
+    manifest = checked(Manifest, read_json(path, hint=MANIFEST_AGAIN), path, hint=MANIFEST_AGAIN)
     units = len(manifest.units)
     return _known("prepare", units, units) | {"corpus_hash": manifest.corpus_hash}
 

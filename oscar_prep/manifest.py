@@ -16,7 +16,7 @@ from oscar_prep.configuration import Configuration
 from oscar_prep.errors import PrepareError
 from oscar_prep.inputs import WHAT_TO_GIVE
 from oscar_prep.ledger import Ledger
-from oscar_prep.plan import FORMAT, FORMAT_VERSION, MANIFEST, STATE, TOKENIZER, Plan
+from oscar_prep.plan import FORMAT, FORMAT_VERSION, MANIFEST, MANIFEST_AGAIN, STATE, TOKENIZER, Plan
 from oscar_prep.record import TRAIN, VALIDATION, Unit, UnitRecord
 from oscar_prep.shards import SPLITS, FileRecord, corpus_hash, dataset_files, read_json, read_rows, shard_writer
 from oscar_prep.tokenizer import TOKENIZER_FILE
@@ -94,10 +94,7 @@ def _listed(manifest: dict[str, Any], corpus: Place) -> list[tuple[str, int]]:
         of_splits = [shard for split in manifest.get("splits", {}).values() for shard in split["shards"]]
         return [(str(entry["file"]), int(entry["bytes"])) for entry in filter(None, [*of_splits, *of_units])]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise with_hint(
-            PrepareError(f"{corpus / MANIFEST} is damaged: {error!r}"),
-            "put it back from a copy, or make the corpus again",
-        ) from None
+        raise with_hint(PrepareError(f"{corpus / MANIFEST} is damaged: {error!r}"), MANIFEST_AGAIN) from None
 
 
 def check_listed(corpus: Place) -> None:

@@ -16,6 +16,8 @@ from oscar_prep.tokenizer import CorpusTokenizer
 FORMAT, FORMAT_VERSION = "symbert corpus", 1
 MANIFEST, TOKENIZER = "manifest.json", "tokenizer"
 INDEX = "units/blocklists.index"
+MANIFEST_AGAIN = "put it back from a copy; or delete it, and the command that made the corpus writes it again"
+"""What to do about a damaged manifest."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from durable.checked import Shape, checked
 from oscar_prep.manifest import read_manifest
-from oscar_prep.plan import MANIFEST
+from oscar_prep.plan import MANIFEST, MANIFEST_AGAIN
 from report.document import Bar, BarChart, Block, Charts, Column, Paragraph, Section, Table, Value, count, percent
 from report.errors import ReportError
 from report.runs import Run
@@ -60,8 +60,7 @@ def read_corpus(folder: Path) -> dict[str, Any]:
     Raises PrepareError if the folder is no finished corpus, ReportError if its manifest is damaged.
     """
     manifest = read_manifest(folder)
-    hint = "put it back from a copy; or delete it, and the command that made the corpus writes it again"
-    checked(_Manifest, manifest, folder / MANIFEST, ReportError, hint)
+    checked(_Manifest, manifest, folder / MANIFEST, ReportError, MANIFEST_AGAIN)
     return manifest
 
 

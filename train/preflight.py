@@ -100,9 +100,16 @@ def unigram_entropy(corpus: Corpus, samples: int) -> float:
     return float(-(shares * np.log(shares)).sum())
 
 
+def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """Operations a second of the fastest of a few large square matrix products.
+
+    Measured once in a process for each number of CPU threads.
+    """
+    return _measured_rate(device, dtype, torch.get_num_threads())
+
+
 @functools.cache
-def matrix_rate(device: torch.device, dtype: torch.dtype, tries: int = 5) -> float:
-    """Operations a second of the fastest of a few large square matrix products, measured once in a process."""
+def _measured_rate(device: torch.device, dtype: torch.dtype, _threads: int, tries: int = 5) -> float:
     side = MATRIX_SIZES[device.type]
     left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     fastest = float("inf")

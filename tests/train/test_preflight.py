@@ -8,7 +8,7 @@ from symbert import OPERATORS
 from tests.corpora import write_corpus
 from tests.train.tiny import tiny_recipe
 from train.corpus import open_corpus
-from train.preflight import flops_per_token, preflight, unigram_entropy
+from train.preflight import flops_per_token, matrix_rate, preflight, unigram_entropy
 from train.recipe import load_recipe
 
 CPU = torch.device("cpu")
@@ -40,3 +40,16 @@ def test_the_unigram_entropy_is_that_of_the_evaluated_samples_without_special_to
     shares = [tokens.count(token) / len(tokens) for token in set(tokens)]
     assert unigram_entropy(corpus, 7) == pytest.approx(-sum(share * math.log(share) for share in shares))
     assert unigram_entropy(corpus, 10_000) != unigram_entropy(corpus, 7)
+
+
+def test_the_matrix_rate_is_measured_once_for_each_number_of_threads() -> None:
+    threads = torch.get_num_threads()
+    try:
+        rates = []
+        for count in (1, 2, 1, 2):
+            torch.set_num_threads(count)
+            rates.append(matrix_rate(CPU, torch.float32))
+    finally:
+        torch.set_num_threads(threads)
+    assert rates[:2] == rates[2:]
+    assert rates[0] != rates[1]
