@@ -37,9 +37,10 @@ from glue_trainer import PaddedRows, random_weights, trainer_of
 
 from durable.files import write_json, write_text
 from train.device import find_device
-from train.glue.checkpoint import Subject, find_subject, load_classifier, load_tokenizer
+from train.glue.checkpoint import Subject, find_subject
 from train.glue.encode import encode_task, with_used_tokens_only
 from train.glue.finetune import predict, steps_of, training_steps
+from train.glue.loading import load_classifier, load_tokenizer
 from train.glue.protocol import Protocol, resolve_protocol
 from train.glue.read import Split, TaskData, read_task
 from train.glue.tasks import TASKS

@@ -21,10 +21,12 @@ from glue_trainer import PaddedRows, trainer_of
 
 from durable.files import write_json, write_text
 from train.glue.cells import read_cells
-from train.glue.checkpoint import Subject, load_tokenizer
-from train.glue.grid import Request, run_grid
+from train.glue.checkpoint import Subject
+from train.glue.grid import run_grid
+from train.glue.loading import load_tokenizer
 from train.glue.protocol import Protocol
 from train.glue.read import TaskData, read_task
+from train.glue.request import Request
 from train.glue.score import Summary, predictions_of, scores_of
 from train.glue.tasks import TASKS, Task
 

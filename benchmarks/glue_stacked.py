@@ -20,13 +20,15 @@ import torch
 from durable.files import write_json, write_text
 from train.device import repeatable
 from train.glue.cells import read_cells
-from train.glue.checkpoint import Subject, load_classifier
+from train.glue.checkpoint import Subject
 from train.glue.encode import encode_task, with_used_tokens_only
 from train.glue.finetune import hardware_of, training_steps
-from train.glue.grid import Request, run_grid
+from train.glue.grid import run_grid
+from train.glue.loading import load_classifier
 from train.glue.lockstep import Stack, stacked_steps
 from train.glue.protocol import Protocol
 from train.glue.read import read_task
+from train.glue.request import Request
 from train.glue.score import numbers_of
 from train.glue.tasks import TASKS
 

@@ -10,7 +10,8 @@ from torch.utils.data import Dataset
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PrinterCallback, Trainer, TrainingArguments
 
 from symbert import SymbertConfig, SymbertForMaskedLM
-from train.glue.checkpoint import Subject, load_tokenizer
+from train.glue.checkpoint import Subject
+from train.glue.loading import load_tokenizer
 from train.glue.protocol import Protocol
 from train.glue.read import Split, TaskData
 

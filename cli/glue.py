@@ -11,7 +11,7 @@ from cli.engine import EngineName, RayAddress, SliceOption
 from cli.values import Device, ProtocolAssignments, number, refuse, refused_as
 
 if TYPE_CHECKING:
-    from train.glue.grid import Outcome, Request
+    from train.glue.request import Outcome, Request
 
 Which = Literal["last", "all", "log"]
 Average = Literal["nine", "tasks", "leaderboard"]
@@ -145,8 +145,8 @@ def request_of(parameters: Mapping[str, Any]) -> "Request":
     """The grid that the parameters of `symbert glue` describe."""
     seeds = chosen_seeds(parameters["seeds"])
     from train.errors import TrainError
-    from train.glue.grid import Request
     from train.glue.protocol import resolve_protocol
+    from train.glue.request import Request
     from train.glue.tasks import chosen_average, chosen_tasks
 
     with refused_as("--tasks", TrainError):

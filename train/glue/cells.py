@@ -25,8 +25,9 @@ from durable.errors import with_hint
 from durable.files import write_json, write_text
 from durable.settings import difference
 from train.errors import TrainError
-from train.glue.checkpoint import Subject, load_config, usable_length
+from train.glue.checkpoint import Subject
 from train.glue.finetune import Finetuned, Logits
+from train.glue.loading import load_config, usable_length
 from train.glue.protocol import ASSUMPTIONS, FineTuning, Protocol
 from train.glue.read import TaskData
 from train.glue.score import Values, predictions_of, scores_of

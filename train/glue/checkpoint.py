@@ -1,19 +1,14 @@
-"""The checkpoints under test: found, identified by their weights, and given a fresh classification head."""
+"""The checkpoints under test: found, and identified by their weights."""
 
-import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
-from transformers.utils import logging
 
-import symbert  # noqa: F401 - tells transformers' Auto classes of its models
 from durable.errors import with_hint
 from durable.files import file_sha256
 from train.checkpoint import EXPECTED_MODEL, STATE, WEIGHTS, check_model, newest_valid, step_of
@@ -208,108 +203,3 @@ def _indexed(path: Path) -> list[str]:
 
 def _sha256(*texts: str) -> str:
     return hashlib.sha256("".join(texts).encode()).hexdigest()
-
-
-def load_tokenizer(subject: Subject) -> Any:
-    """The checkpoint's own tokenizer. Raises TrainError if it is damaged or knows more tokens than the model."""
-    config = load_config(subject)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(subject.folder, local_files_only=True, trust_remote_code=False)
-    except (ValueError, OSError, KeyError, TypeError, AttributeError) as error:
-        raise TrainError(f"{subject.folder}: its tokenizer is damaged: {_first_line(error)}") from None
-    if len(tokenizer) > config.vocab_size:
-        raise TrainError(
-            f"{subject.folder}: the tokenizer has {len(tokenizer):,} tokens, the model {config.vocab_size:,}: "
-            "they do not belong together"
-        )
-    if tokenizer.pad_token_id is None:
-        raise TrainError(f"{subject.folder}: the tokenizer has no padding token")
-    return tokenizer
-
-
-def load_config(subject: Subject) -> Any:
-    """The checkpoint's configuration. Raises TrainError, naming the file, if it is that of no model known here."""
-    try:
-        return AutoConfig.from_pretrained(subject.folder, local_files_only=True, trust_remote_code=False)
-    except ValueError as error:
-        refusal = TrainError(f"{subject.folder / 'config.json'}: {_first_line(error)}")
-        for hint in getattr(error, "__notes__", []):
-            with_hint(refusal, hint)
-        raise refusal from None
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).splitlines()
-    return lines[0] if lines and not isinstance(error, KeyError) else repr(error)
-
-
-def has_token_types(subject: Subject) -> bool:
-    """Whether the model tells the first sentence from the second by token types."""
-    return (getattr(load_config(subject), "type_vocab_size", 0) or 0) > 1
-
-
-def usable_length(config: Any, max_length: int) -> int:
-    """`max_length`, or as many positions as the model has."""
-    return min(max_length, getattr(config, "max_position_embeddings", max_length))
-
-
-def load_classifier(subject: Subject, num_labels: int, seed: int) -> Any:
-    """The checkpoint under a new classification head; raises as load_with_head does."""
-    return load_with_head(subject, AutoModelForSequenceClassification, seed, num_labels=num_labels)
-
-
-def load_with_head(subject: Subject, kind: Any, seed: int, **settings: Any) -> Any:
-    """The checkpoint as one of transformers' Auto classes, under a new head, in float32 on the CPU.
-
-    The head is drawn from (seed, parameter name) alone: neither torch's global generator nor the kind of encoder
-    has a say. A pooler is kept where the checkpoint has one. Raises TrainError if the weights do not fit the
-    configuration.
-    """
-    try:
-        with _silent_loading():
-            model, report = kind.from_pretrained(
-                subject.folder,
-                dtype=torch.float32,
-                ignore_mismatched_sizes=True,
-                output_loading_info=True,
-                local_files_only=True,
-                **settings,
-            )
-    except SafetensorError as error:
-        raise TrainError(f"{subject.folder / WEIGHTS} is damaged: {error}") from None
-    prefix = f"{model.base_model_prefix}."
-    misfits = {name: (found, wanted) for name, found, wanted in report["mismatched_keys"]}
-    for name in sorted({*report["missing_keys"], *misfits}):
-        if name.startswith(prefix) and not name.startswith(f"{prefix}pooler."):
-            found = f"has shape {tuple(misfits[name][0])}" if name in misfits else "is missing"
-            raise TrainError(f"{subject.folder}: the weight {name} {found}, which config.json does not fit")
-    _draw_head(model, {*report["missing_keys"], *misfits}, seed)
-    return model
-
-
-def _draw_head(model: Any, missing: set[str], seed: int) -> None:
-    prefix = f"{model.base_model_prefix}."
-    for name, parameter in model.named_parameters():
-        if name.startswith(prefix) and name not in missing:
-            continue
-        with torch.no_grad():
-            if parameter.dim() < 2:
-                parameter.zero_()
-                continue
-            digest = hashlib.blake2b(f"{seed} {name.removeprefix(prefix)}".encode(), digest_size=8).digest()
-            generator = torch.Generator().manual_seed(int.from_bytes(digest, "little", signed=True))
-            parameter.normal_(0.0, model.config.initializer_range, generator=generator)
-
-
-@contextlib.contextmanager
-def _silent_loading() -> Iterator[None]:
-    """No report of the weights that are new, which is what fine-tuning is about, and no bar for a second's work."""
-    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bar:
-            logging.enable_progress_bar()

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from durable.errors import with_hint
 from durable.files import whole_folder
 from train.errors import TrainError
-from train.glue.checkpoint import Subject, has_token_types, load_tokenizer
+from train.glue.checkpoint import Subject
+from train.glue.loading import has_token_types, load_tokenizer
 from train.glue.read import Labels, Split, TaskData
 from train.glue.tasks import Task
 

@@ -22,7 +22,7 @@ from transformers import get_linear_schedule_with_warmup
 from durable.failpoints import failpoint
 from train.device import repeatable, seed_dropout
 from train.errors import TrainError
-from train.glue.checkpoint import Subject, load_classifier
+from train.glue.checkpoint import Subject
 from train.glue.encode import (
     Encoded,
     EncodedTask,
@@ -31,6 +31,7 @@ from train.glue.encode import (
     padded,
     with_used_tokens_only,
 )
+from train.glue.loading import load_classifier
 from train.glue.protocol import FineTuning, Protocol
 
 ORDER, DROPOUT = 1, 2

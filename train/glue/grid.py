@@ -3,15 +3,14 @@
 A run may be divided: the cells of each slice are trained by a command of its own, and one more writes the table.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Generic, TypeVar
 
 import torch
 
 from durable.board import Board, Entry, Failure
-from durable.engines import LOCAL, Engine
+from durable.engines import LOCAL
 from durable.errors import with_hint
 from durable.files import sweep_partials
 from durable.locks import folder_lock
@@ -30,71 +29,22 @@ from train.glue.cells import (
     refuse_foreign_folder,
     write_labels,
 )
-from train.glue.checkpoint import distinct, find_subjects, load_tokenizer
+from train.glue.checkpoint import distinct, find_subjects
 from train.glue.failures import failure_notes, known_failure
 from train.glue.finetune import steps_of
 from train.glue.layouts import write_table
+from train.glue.loading import load_tokenizer
 from train.glue.order import jobs_of, start
-from train.glue.protocol import Protocol
 from train.glue.published import read_published
 from train.glue.queue import Job, Place, Queue, Watch, default_workers
 from train.glue.read import TaskData, read_task, read_test, source_of
+from train.glue.request import Outcome, Request
 from train.glue.rescore import refuse_edited_cells
 from train.glue.stacks import Harvest, Results, Stack, board_key, stacks_of
 from train.glue.start import missing_cells, started_from, with_source
 from train.glue.table import Table, table_of
-from train.glue.tasks import Task
 
 AGAIN = "symbert slurm glue, with the same arguments, opens it and prints what trains the cells"
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a run of the grid is asked for."""
-
-    checkpoints: Sequence[Path]
-    out: Path
-    tasks: Sequence[Task]
-    seeds: Sequence[int]
-    protocol: Protocol = field(default_factory=Protocol)
-    data_dir: Path | None = None
-    """Folder of the official TSV files; None reads the hub."""
-    predictions: bool = False
-    """Also predict the test sets; a cell whose predictions are not there yet is trained again."""
-    average: str = "nine"
-    """Which of AVERAGES the table shows; cells do not depend on it."""
-    retry_failed: bool = False
-    """Whether cells that failed in an earlier run are tried again."""
-    published: bool = False
-    """Whether the table also shows what others published."""
-    which: str = "last"
-    """Which checkpoints of a run folder: last, all or log."""
-    device: str | None = None
-    """None is CUDA where there is a GPU, else the CPU."""
-    workers: int | None = None
-    """Cells at a time; None is one per core on a CPU, as far as memory goes, and one on a GPU; of a cluster, all."""
-    stack_seeds: bool | None = None
-    """Whether the seeds of a task are trained together; None is where they are trained on a GPU."""
-    engine: Engine = LOCAL
-    slice: str | None = None
-    """`K/N` trains slice K of N alone, `finish` writes the table of what slices have trained; see durable.slices."""
-
-
-TableKind = TypeVar("TableKind")
-
-
-@dataclass(frozen=True)
-class Outcome(Generic[TableKind]):
-    """What a run of the grid did."""
-
-    trained: int
-    found: int
-    """Cells that an earlier run had finished."""
-    left: int
-    """Cells that were asked for and not reached."""
-    failed: Mapping[str, str]
-    """Cells that ended in an error, and the error."""
-    table: TableKind
 
 
 def run_grid(

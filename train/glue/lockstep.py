@@ -24,7 +24,6 @@ from durable.failpoints import failpoint
 from symbert.attention import eager_attention
 from train.device import repeatable, seed_dropout
 from train.errors import TrainError
-from train.glue.checkpoint import load_classifier
 from train.glue.encode import Encoded, EncodedTask, padded, with_used_tokens_only
 from train.glue.finetune import (
     Candidate,
@@ -40,6 +39,7 @@ from train.glue.finetune import (
     parameter_groups,
     steps_of,
 )
+from train.glue.loading import load_classifier
 from train.glue.protocol import FineTuning, Protocol
 
 STACKED = "stacked"

@@ -10,9 +10,10 @@ import torch
 from durable.tasks import Tell, Work
 from train.errors import TrainError
 from train.glue.cells import NOISY, TEST, Cell
-from train.glue.checkpoint import Subject, load_config, usable_length
+from train.glue.checkpoint import Subject
 from train.glue.encode import EncodedTask, load_encoded, read_encoded, save_encoded
 from train.glue.finetune import Candidate, Finetuned, Step, finetune, steps_of
+from train.glue.loading import load_config, usable_length
 from train.glue.lockstep import finetune_together
 from train.glue.noise import noisy
 from train.glue.protocol import Protocol

@@ -16,9 +16,10 @@ from durable.progress import ProgressCallback, silent
 from durable.signals import StopRequest
 from train.errors import TrainError
 from train.glue.cells import read_cells, read_grid
-from train.glue.grid import Outcome, Request, run_grid
+from train.glue.grid import run_grid
 from train.glue.layouts import write_files
 from train.glue.published import read_published
+from train.glue.request import Outcome, Request
 from train.glue.score import numbers_of
 from train.glue.table import Table, table_of
 from train.glue.tasks import TASKS

@@ -21,9 +21,10 @@ from transformers import AutoModelForQuestionAnswering
 from durable.failpoints import failpoint
 from train.device import repeatable
 from train.errors import TrainError
-from train.glue.checkpoint import Subject, load_with_head
+from train.glue.checkpoint import Subject
 from train.glue.encode import Encoded, EncodedTask, batches_by_tokens, padded, with_used_tokens_only
 from train.glue.finetune import EVALUATION_TOKENS, Rows, Step, autocast, hardware_of, train
+from train.glue.loading import load_with_head
 from train.glue.protocol import FineTuning
 from train.squad.protocol import SquadProtocol
 from train.squad.read import SQUAD, Question

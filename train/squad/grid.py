@@ -32,11 +32,12 @@ from train.glue.cells import (
     read_grid,
     refuse_foreign_folder,
 )
-from train.glue.checkpoint import Subject, distinct, find_subjects, load_tokenizer
+from train.glue.checkpoint import Subject, distinct, find_subjects
 from train.glue.failures import forget_failure, keep_failure, known_failure
 from train.glue.finetune import steps_of
-from train.glue.grid import Outcome
+from train.glue.loading import load_tokenizer
 from train.glue.queue import Job, Place, Queue, Watch, default_workers
+from train.glue.request import Outcome
 from train.glue.stacks import board_key
 from train.squad.finetune import Answered, finetune_squad
 from train.squad.protocol import ASSUMPTIONS, SquadProtocol

@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from train.errors import TrainError
-from train.glue.checkpoint import Subject, has_token_types, load_config, load_tokenizer, usable_length
+from train.glue.checkpoint import Subject
 from train.glue.encode import Encoded
+from train.glue.loading import has_token_types, load_config, load_tokenizer, usable_length
 from train.squad.protocol import SquadProtocol
 from train.squad.read import Question
 

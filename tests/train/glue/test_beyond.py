@@ -11,9 +11,10 @@ import pytest
 from tests.train.glue.conftest import CheckpointFactory, write_tsv
 from train.errors import TrainError
 from train.glue.cells import values_as_text, values_from_text
-from train.glue.grid import Request, run_grid
+from train.glue.grid import run_grid
 from train.glue.protocol import Protocol, resolve_protocol
 from train.glue.read import from_datasets, read_task
+from train.glue.request import Request
 from train.glue.score import model_scores
 from train.glue.table import table_of
 from train.glue.tasks import TASKS

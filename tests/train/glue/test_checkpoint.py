@@ -12,7 +12,8 @@ from symbert import OPERATORS
 from tests.train.glue.conftest import CheckpointFactory, save_tokenizer
 from train.checkpoint import checkpoint_folder
 from train.errors import TrainError
-from train.glue.checkpoint import WHICH, find_subject, find_subjects, load_classifier, load_tokenizer
+from train.glue.checkpoint import WHICH, find_subject, find_subjects
+from train.glue.loading import load_classifier, load_tokenizer
 
 
 @pytest.mark.parametrize("operator", OPERATORS)

@@ -12,8 +12,9 @@ from train.errors import TrainError
 from train.glue.bootstrap import _drawn, _metrics, bootstrap_interval
 from train.glue.cells import values_as_text, values_from_text
 from train.glue.compare import Difference, compare_models, compare_scores, find_model
-from train.glue.grid import Request, run_grid
+from train.glue.grid import run_grid
 from train.glue.protocol import Protocol
+from train.glue.request import Request
 from train.glue.score import metric_of, model_scores
 from train.glue.tasks import NUMBERS, TASKS
 

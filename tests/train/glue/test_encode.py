@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.train.glue.conftest import CheckpointFactory
 from train.errors import TrainError
-from train.glue.checkpoint import find_subject, load_tokenizer
+from train.glue.checkpoint import find_subject
 from train.glue.encode import (
     batches_by_tokens,
     encode_task,
@@ -18,6 +18,7 @@ from train.glue.encode import (
     padded,
     save_encoded,
 )
+from train.glue.loading import load_tokenizer
 from train.glue.read import read_task
 from train.glue.tasks import TASKS
 

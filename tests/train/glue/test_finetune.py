@@ -14,9 +14,10 @@ from symbert import OPERATORS
 from tests.train.glue.conftest import CheckpointFactory
 from train.errors import TrainError
 from train.glue import finetune as module
-from train.glue.checkpoint import Subject, find_subject, load_classifier
+from train.glue.checkpoint import Subject, find_subject
 from train.glue.encode import EncodedTask, encode_task, padded, with_used_tokens_only
 from train.glue.finetune import StoppedError, epoch_batches, finetune, parameter_groups, predict, steps_of
+from train.glue.loading import load_classifier
 from train.glue.protocol import Protocol
 from train.glue.read import read_task
 from train.glue.score import predictions_of

@@ -13,8 +13,9 @@ from durable.locks import folder_lock
 from durable.signals import StopRequest
 from tests.train.glue.conftest import CheckpointFactory, write_tsv
 from train.errors import TrainError
-from train.glue.grid import Request, run_grid
+from train.glue.grid import run_grid
 from train.glue.protocol import ASSUMPTIONS, Protocol, resolve_protocol
+from train.glue.request import Request
 from train.glue.tasks import TASKS
 
 

@@ -12,8 +12,9 @@ from tests.durable.test_engines import needs_ray
 from tests.ray_cluster import run_on_two_nodes
 from tests.train.glue.conftest import CheckpointFactory
 from train.errors import TrainError
-from train.glue.grid import Request, open_slices, run_grid
+from train.glue.grid import open_slices, run_grid
 from train.glue.protocol import Protocol
+from train.glue.request import Request
 from train.glue.tasks import TASKS
 
 

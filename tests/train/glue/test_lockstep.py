@@ -15,9 +15,10 @@ from transformers import BertConfig, BertForMaskedLM
 from symbert import OPERATORS
 from tests.train.glue.conftest import CheckpointFactory, save_tokenizer
 from train.errors import TrainError
-from train.glue.checkpoint import Subject, find_subject, load_classifier
+from train.glue.checkpoint import Subject, find_subject
 from train.glue.encode import EncodedTask, encode_task
 from train.glue.finetune import Candidate, Finetuned, StoppedError, finetune
+from train.glue.loading import load_classifier
 from train.glue.lockstep import Stack, finetune_together, train_together
 from train.glue.protocol import Protocol
 from train.glue.read import read_task

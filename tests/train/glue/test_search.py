@@ -8,9 +8,9 @@ from durable.signals import StopRequest
 from tests.train.glue.conftest import CheckpointFactory
 from tests.train.glue.test_table import A, B, cell
 from train.errors import TrainError
-from train.glue.grid import Request
 from train.glue.layouts import as_markdown
 from train.glue.protocol import Protocol
+from train.glue.request import Request
 from train.glue.search import best_of, run_search
 from train.glue.tasks import TASKS
 

@@ -11,8 +11,9 @@ import pytest
 from durable.board import STATUS
 from durable.signals import StopRequest
 from tests.train.glue.conftest import CheckpointFactory, write_tsv
-from train.glue.grid import Request, open_slices, run_grid
+from train.glue.grid import open_slices, run_grid
 from train.glue.protocol import Protocol
+from train.glue.request import Request
 from train.glue.tasks import TASKS
 
 

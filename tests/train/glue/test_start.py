@@ -10,9 +10,10 @@ from tests.train.glue.conftest import CheckpointFactory, write_tsv
 from train.glue.checkpoint import find_subject
 from train.glue.encode import encode_task
 from train.glue.finetune import finetune
-from train.glue.grid import Request, run_grid
+from train.glue.grid import run_grid
 from train.glue.protocol import Protocol
 from train.glue.read import read_task
+from train.glue.request import Request
 from train.glue.tasks import TASKS
 
 

@@ -10,9 +10,10 @@ from transformers import AutoModelForQuestionAnswering, get_linear_schedule_with
 
 from tests.train.glue.conftest import CheckpointFactory, checkpoint  # noqa: F401 - fixture
 from train.errors import TrainError
-from train.glue.checkpoint import find_subject, load_with_head
+from train.glue.checkpoint import find_subject
 from train.glue.encode import padded
 from train.glue.finetune import epoch_batches, parameter_groups
+from train.glue.loading import load_with_head
 from train.squad.finetune import finetune_squad, span_logits
 from train.squad.grid import SquadRequest, run_squad
 from train.squad.protocol import SquadProtocol, resolve_squad_protocol

@@ -5,7 +5,8 @@ import pytest
 
 from tests.train.glue.conftest import CheckpointFactory, checkpoint  # noqa: F401 - fixture
 from train.errors import TrainError
-from train.glue.checkpoint import Subject, find_subject, load_tokenizer
+from train.glue.checkpoint import Subject, find_subject
+from train.glue.loading import load_tokenizer
 from train.squad.finetune import answers_of, best_span
 from train.squad.protocol import SquadProtocol
 from train.squad.read import Question
