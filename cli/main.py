@@ -35,6 +35,7 @@ from cli import (
     verify,
 )
 from cli.console import print_error, say
+from cli.values import refuse_urls
 from durable.errors import UnfinishedError
 from durable.signals import EXIT_DONE, EXIT_INTERRUPTED, EXIT_REFUSED, EXIT_UNFINISHED, EXIT_USAGE
 
@@ -137,7 +138,16 @@ def run(arguments: list[str]) -> int:
 
 @functools.cache
 def _command(commands: typer.Typer) -> Any:
-    return typer.main.get_command(commands)
+    command = typer.main.get_command(commands)
+    _let_refuse_urls(command)
+    return command
+
+
+def _let_refuse_urls(command: Any) -> None:
+    for part in getattr(command, "commands", {}).values():
+        _let_refuse_urls(part)
+    spelled = {p.name: p.opts[0] if p.opts[0].startswith("-") else p.metavar or p.name.upper() for p in command.params}
+    command.callback = command.callback and refuse_urls(command.callback, spelled)
 
 
 def _refuse_empty(arguments: list[str]) -> None:

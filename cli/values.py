@@ -5,11 +5,15 @@ holds them equal. What depends on a file, a recipe or the machine is refused els
 """
 
 import contextlib
+import functools
+import inspect
 import operator
 import re
-from collections.abc import Callable, Iterator
+import typing
+from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -26,6 +30,8 @@ class Size(StrEnum):
     base = "base"
 
 
+URL_AS_PATH = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", re.DOTALL)
+
 Bound = Callable[[float | None], float | None]
 
 
@@ -35,6 +41,33 @@ def refuse(option: str, reason: str, *hints: str) -> typer.BadParameter:
     for hint in hints:
         error.add_note(hint)
     return error
+
+
+def refuse_urls(callback: Callable[..., Any], spelled: Mapping[str, str]) -> Callable[..., Any]:
+    """A command's callback that refuses a URL wherever its function is annotated to take a Path.
+
+    Path("s3://bucket/file") would be the file s3:/bucket/file of the working folder. What may be a URL is a string.
+    `spelled` has what the command line calls each parameter.
+    """
+
+    @functools.wraps(callback)
+    def checked(**values: Any) -> Any:
+        hints = typing.get_type_hints(inspect.unwrap(callback))
+        for name in (name for name in values if _holds_path(hints[name])):
+            given = values[name] if isinstance(values[name], list | tuple) else [values[name]]
+            for value in given:
+                if match := URL_AS_PATH.match(str(value)):
+                    url = f"{match[1]}://{match[2]}"
+                    raise refuse(
+                        spelled[name], f"{url} is a URL, expected a path on this machine or a shared file system"
+                    )
+        return callback(**values)
+
+    return checked
+
+
+def _holds_path(hint: Any) -> bool:
+    return hint is Path or any(map(_holds_path, typing.get_args(hint)))
 
 
 def number(**bounds: float) -> Bound:

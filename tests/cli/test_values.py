@@ -55,6 +55,7 @@ def assert_usage_error(words: list[str], option: str, capsys: pytest.CaptureFixt
     assert any(text.startswith("hint: ") for text in rest)
 
 
+PATHS = [(name, parameter) for name, parameter, kind in options() if kind is Path]
 NUMBERS = [(name, parameter, kind) for name, parameter, kind in options() if kind in (int, float)]
 CHOICES = [(name, parameter, kind) for name, parameter, kind in options() if is_list_of_choices(kind)]
 
@@ -190,3 +191,18 @@ def test_help_and_usage_errors_need_no_heavy_import(words: str) -> None:
         [sys.executable, "-c", script, *words.split()], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert shown.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(("command", "parameter"), PATHS, ids=[f"{name}-{p.name}" for name, p in PATHS])
+def test_a_url_is_refused_where_a_path_is_expected(
+    command: str, parameter: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert_usage_error(line(command, parameter, "s3://bucket/file"), parameter.opts[0], capsys)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_url_is_refused_as_an_argument_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["report", "s3://bucket/run", "--out", "page.html"]) == 2
+    said = capsys.readouterr().err
+    assert "'RUN': s3://bucket/run is a URL, expected a path on this machine" in said
