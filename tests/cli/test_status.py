@@ -206,7 +206,7 @@ def test_a_grid_without_its_board_has_no_known_total(tmp_path: Path, capsys: pyt
     assert (found["done"], found["tasks"], found["share"], found["waiting"]) == (1, None, None, None)
     assert run(["status", str(tmp_path), "--watch"]) == 0
     said = capsys.readouterr().out
-    assert said.startswith("glue: 1 cells done\nhow many there are to be is not known")
+    assert said.startswith("glue: 1 cells done\nno run is listed, as after one that made all")
     assert "%" not in said
 
 
