@@ -156,7 +156,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
     if found["tasks"] is None:
         return [
             f"{found['command']}{by}: {found['done']:,} {what} done",
-            "no run is listed, as after one that made all it was asked for; the same command again makes what is missing",
+            "no run is listed, as after one that made all it was asked for; the same command makes what is missing",
         ]
     lines = [f"{found['command']}{by}: {found['done']:,} of {found['tasks']:,} {what} done, {found['share']:.1%}"]
     if found.get("corpus_hash"):

@@ -19,8 +19,8 @@ TOLERANCE = 1e-6
 def refuse_edited_cells(out: Path) -> None:
     """Score the predictions of every finished cell again. Raises TrainError, naming the file, at another result.
 
-    Passed over are cells of a task that keeps its predictions otherwise, such as SQuAD's, and of one whose labels are
-    not in the folder: the next `symbert glue` on that task puts them there.
+    Passed over are SQuAD's, which train.squad.rescore looks at, and cells of a task whose labels are not in the folder:
+    the next `symbert glue` on it puts them there.
     """
     labels: dict[str, Mapping[str, Values]] = {}
     for path in sorted((out / "cells").glob("*/*.json")):
@@ -55,6 +55,11 @@ def _problem(task: Task, record: Mapping[str, Any], labels: Mapping[str, Values]
         found = scores_of(task, predictions, labels)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         return f"its predictions cannot be scored: {error!r}"
+    return other_score(record, found)
+
+
+def other_score(record: Mapping[str, Any], found: Mapping[str, float]) -> str | None:
+    """What the record says otherwise than its predictions score, None if it agrees."""
     for name, value in found.items():
         recorded = record["scores"].get(name)
         if not isinstance(recorded, int | float) or not math.isclose(recorded, value, abs_tol=TOLERANCE):

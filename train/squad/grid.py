@@ -42,6 +42,7 @@ from train.glue.stacks import board_key
 from train.squad.finetune import Answered, finetune_squad
 from train.squad.protocol import ASSUMPTIONS, SquadProtocol
 from train.squad.read import SQUAD, SquadData
+from train.squad.rescore import refuse_edited_cells
 from train.squad.score import scores_of
 from train.squad.table import SquadTable, write_squad_table
 from train.squad.windows import Windows, cut_into_windows
@@ -86,6 +87,7 @@ def run_squad(
         _refuse_glue(out)
         sources = {SQUAD.name: f"JSON, version {data.version}"}
         open_folder(out, subjects, {SQUAD.name: data}, protocol, sources=sources, assumptions=ASSUMPTIONS)
+        refuse_edited_cells(out, data)
         cells = [Cell(subject, SQUAD, seed) for subject in subjects for seed in request.seeds]
         unfinished = [cell for cell in cells if not is_finished(cell, out, data, protocol)]
         known = {} if request.retry_failed else {cell: known_failure(cell, out, data, protocol) for cell in unfinished}

@@ -73,6 +73,19 @@ def test_the_cells_scores_are_those_of_its_predictions(request_: SquadRequest) -
 
 
 @pytest.mark.slow
+def test_an_edited_cell_is_refused(request_: SquadRequest) -> None:
+    run_squad(replace(request_, seeds=[1]))
+    (path,) = request_.out.glob("cells/*/*.json")
+    whole = json.loads(path.read_text("utf-8"))
+    for change, problem in (
+        ({"scores": {**whole["scores"], "f1": 0.99}}, "its f1 is 0.99, its predictions score"),
+        ({"predictions": {}}, "its answers cannot be scored: KeyError"),
+    ):
+        path.write_text(json.dumps(whole | change), "utf-8")
+        with pytest.raises(TrainError, match=f"{path} is damaged: {problem}"):
+            run_squad(request_)
+
+
 def test_two_workers_answer_as_this_process_does(request_: SquadRequest, tmp_path: Path) -> None:
     run_squad(request_)
     run_squad(replace(request_, out=tmp_path / "workers", workers=2))
