@@ -1,4 +1,5 @@
 import csv
+import itertools
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -92,6 +93,36 @@ def test_holm_corrects_as_in_its_definition() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.5, 0.6]) == pytest.approx([1.0, 1.0])
     assert holm([]) == []
+
+
+def by_all_signs(differences: Sequence[int]) -> float:
+    """The share of all ways to draw the signs in which the ranks' sums lie at least as far apart."""
+    ranks = stats.rankdata(np.abs([value for value in differences if value]))
+    signs = np.array(list(itertools.product((1, -1), repeat=len(ranks))))
+    found = abs(np.dot(np.sign([value for value in differences if value]), ranks))
+    return float(np.mean(np.abs(signs @ ranks) >= found - 1e-9))
+
+
+@pytest.mark.parametrize(
+    ("right", "others"),
+    [
+        ([151, 153, 150, 150, 154], [150, 152, 149, 151, 153]),
+        ([160, 161, 158, 158, 150], [150, 152, 149, 151, 153]),
+        ([151, 152, 149, 153, 150], [150, 152, 149, 151, 153]),
+        ([151, 151, 149, 153, 150, 155, 140, 150], [150, 152, 147, 151, 153, 150, 141, 148]),
+    ],
+)
+def test_wilcoxon_is_exact_where_seeds_are_the_same_number_of_answers_apart(
+    right: list[int], others: list[int]
+) -> None:
+    found = signed_rank([count / 277 for count in right], [count / 277 for count in others])
+    assert found.p_value == pytest.approx(by_all_signs(np.subtract(right, others).tolist()))
+
+
+def test_wilcoxon_of_many_seeds_is_scipys() -> None:
+    random = np.random.default_rng(1)
+    one, other = random.normal(size=(2, 20))
+    assert signed_rank(one, other).p_value == stats.wilcoxon(one, other, method="exact").pvalue
 
 
 def test_the_interval_is_students() -> None:
