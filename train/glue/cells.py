@@ -38,6 +38,8 @@ GRID = "grid.json"
 NOISY, TEST = "noisy ", "test "
 """What the names of extra splits begin with, beside the validation splits of the cell itself."""
 TIMING, TOGETHER = "timing", "seeds_together"
+TEST_DATA = "test_data"
+"""Where a cell that has predicted test sets keeps their hash."""
 
 
 class Data(typing.Protocol):
@@ -109,8 +111,17 @@ def is_finished(cell: Cell, out: Path, data: Data, protocol: FineTuning) -> bool
     return True
 
 
-def write_cell(cell: Cell, out: Path, data: TaskData, protocol: Protocol, result: Finetuned) -> None:
-    """Score a fine-tuned model and keep its cell, whole or not at all."""
+def has_predicted(cell: Cell, out: Path, tests: TaskData) -> bool:
+    """Whether a finished cell has predicted these very test sets."""
+    there = all(cell.prediction_path(out, name).is_file() for name in cell.task.test)
+    return there and read_cell(cell.path(out)).get(TEST_DATA) == tests.sha256
+
+
+def write_cell(
+    cell: Cell, out: Path, rows: tuple[TaskData, TaskData | None], protocol: Protocol, result: Finetuned
+) -> None:
+    """Score a fine-tuned model and keep its cell, whole or not at all; `rows` are the data and the test sets."""
+    data, tests = rows
     found = {
         **_scored(data, result.logits),
         "training_loss": result.training_loss,
@@ -121,10 +132,11 @@ def write_cell(cell: Cell, out: Path, data: TaskData, protocol: Protocol, result
     if protocol.noise != "none":
         noisy = {split: result.extra[f"{NOISY}{split}"] for split in data.validation}
         record["noise"] = _scored(data, noisy)
-    tests = {name: result.extra[f"{TEST}{name}"] for name in cell.task.test if f"{TEST}{name}" in result.extra}
-    for name, logits in tests.items():
-        text = leaderboard_text(cell.task, predictions_of(cell.task, logits))
-        write_text(cell.prediction_path(out, name), text, name="predictions")
+    if tests is not None:
+        record[TEST_DATA] = tests.sha256
+        for name in cell.task.test:
+            text = leaderboard_text(cell.task, predictions_of(cell.task, result.extra[f"{TEST}{name}"]))
+            write_text(cell.prediction_path(out, name), text, name="predictions")
     write_json(cell.path(out), record, name="cell")
 
 
@@ -235,7 +247,7 @@ def open_folder(
     new: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "protocol": protocol.record(),
-        "tasks": {name: {"data": task.sha256} for name, task in data.items()},
+        "tasks": {name: {"data": task.sha256} | _own_settings(task.task, protocol) for name, task in data.items()},
         "checkpoints": {subject.weights: {"model": subject.model} for subject in subjects},
     }
     record = read_grid(out) if (out / GRID).is_file() else new
@@ -246,10 +258,7 @@ def open_folder(
         )
     tasks, checkpoints = dict(record["tasks"]), dict(record["checkpoints"])
     for name, task in data.items():
-        facts = {"data": task.sha256, "rows": task.rows()}
-        if task.task.settings:
-            facts["settings"] = dict(task.task.settings)
-        tasks[name] = {"source": sources[name]} | tasks.get(name, {}) | facts
+        tasks[name] = {"source": sources[name]} | tasks.get(name, {}) | new["tasks"][name] | {"rows": task.rows()}
     for subject in subjects:
         checkpoints[subject.weights] = _facts(subject, protocol)
     record = {**new, "assumptions": dict(assumptions), "tasks": tasks, "checkpoints": checkpoints}
@@ -262,11 +271,19 @@ def _difference_to(record: Mapping[str, Any], new: Mapping[str, Any]) -> list[st
         *difference({"format_version": record.get("format_version")}, {"format_version": new["format_version"]}),
         *difference(record["protocol"], new["protocol"]),
     ]
-    for kind, identity in (("tasks", "data"), ("checkpoints", "model")):
-        for name in record[kind].keys() & new[kind].keys():
+    for kind in ("tasks", "checkpoints"):
+        for name in sorted(record[kind].keys() & new[kind].keys()):
             old, now = record[kind][name], new[kind][name]
-            changes += difference({name[:12]: {identity: old[identity]}}, {name[:12]: {identity: now[identity]}})
+            changes += difference({name[:12]: {key: old.get(key) for key in now}}, {name[:12]: now})
     return changes
+
+
+def _own_settings(task: Task, protocol: FineTuning) -> dict[str, Any]:
+    """What a task of a paper of its own is trained with otherwise than the others, or might be."""
+    if not isinstance(protocol, Protocol) or not task.settings:
+        return {}
+    settings = protocol.of_task(task).record()
+    return {"settings": {key: settings[key] for key in task.settings}}
 
 
 def _facts(subject: Subject, protocol: FineTuning) -> dict[str, Any]:

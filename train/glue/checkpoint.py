@@ -19,8 +19,11 @@ INDEX = "model.safetensors.index.json"
 WHICH = ("last", "all", "log")
 """Which checkpoints of a run are meant."""
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
+TOKENIZER_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 # Keys of config.json that say who wrote it, not what the model computes.
 BOOKKEEPING = frozenset({"_name_or_path", "architectures", "auto_map", "dtype", "torch_dtype", "transformers_version"})
+# Likewise of tokenizer_config.json; model_max_length is the protocol's to say.
+TOKENIZER_BOOKKEEPING = frozenset({"name_or_path", "transformers_version", "model_max_length", "backend", "is_local"})
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Subject:
     weights: str
     """sha256 of the weights' file; of several files, of their hashes in name order."""
     tokenizer: str
-    """sha256 of the tokenizer's file."""
+    """sha256 of all that decides a text's tokens: the words, and settings such as do_lower_case."""
     model: str
     """sha256 of what else decides the scores: the configuration and the tokenizer."""
     size: int
@@ -79,47 +82,65 @@ def find_subject(path: Path, notice: Callable[[str], None]) -> Subject:
     return find_subjects(path, "last", notice)[0]
 
 
-def distinct(subjects: Iterable[Subject]) -> list[Subject]:
-    """The subjects, of those with the same weights the first."""
-    first: dict[str, Subject] = {}
+def distinct(subjects: Iterable[Subject], notice: Callable[[str], None]) -> list[Subject]:
+    """The subjects, of those with the same weights the first; `notice` hears of the others that lie elsewhere.
+
+    Raises TrainError if the same weights are under two configurations or tokenizers.
+    """
+    found: dict[str, Subject] = {}
     for subject in subjects:
-        first.setdefault(subject.weights, subject)
-    return list(first.values())
+        first = found.setdefault(subject.weights, subject)
+        if subject.model != first.model:
+            error = f"{subject.folder} has the weights of {first.folder}, but another configuration or tokenizer"
+            raise with_hint(TrainError(error), "score each in an --out of its own")
+        if subject.folder.resolve() != first.folder.resolve():
+            notice(f"{subject.folder} has the weights of {first.folder}: one model, scored once")
+    return list(found.values())
 
 
 def _subject(folder: Path, run: str, step: int | None) -> Subject:
     weights = _weight_files(folder)
     if not (folder / "config.json").is_file():
         raise TrainError(f"{folder} holds no config.json, expected a model folder")
-    tokenizer = [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
-    if not tokenizer:
-        raise TrainError(f"{folder} holds no tokenizer, expected {' or '.join(TOKENIZER_FILES)}")
-    config = _read_config(folder)
+    config = _read_object(folder / "config.json", "a model's configuration")
     for file in weights:
         _check_weights(file, config)
     described = {key: value for key, value in config.items() if key not in BOOKKEEPING}
-    vocabulary = file_sha256(tokenizer[0])
+    tokenizer = _tokenizer_sha256(folder)
     hashes = [file_sha256(file) for file in weights]
     return Subject(
         name=run if step is None else f"{run}/step-{step:08d}",
         folder=folder,
         weights=hashes[0] if len(hashes) == 1 else _sha256(*hashes),
-        tokenizer=vocabulary,
-        model=_sha256(json.dumps(described, sort_keys=True), vocabulary),
+        tokenizer=tokenizer,
+        model=_sha256(json.dumps(described, sort_keys=True), tokenizer),
         size=sum(file.stat().st_size for file in weights),
         run=run,
         step=step,
     )
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
+def _tokenizer_sha256(folder: Path) -> str:
+    words = [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
+    if not words:
+        raise TrainError(f"{folder} holds no tokenizer, expected {' or '.join(TOKENIZER_FILES)}")
+    parts = [file_sha256(file) for file in words]
+    for path in (folder / name for name in TOKENIZER_SETTINGS):
+        if path.is_file():
+            settings = _read_object(path, "a tokenizer's settings")
+            kept = {key: value for key, value in settings.items() if key not in TOKENIZER_BOOKKEEPING}
+            parts.append(json.dumps({path.name: kept}, sort_keys=True))
+    return _sha256(*parts)
+
+
+def _read_object(path: Path, what: str) -> dict[str, Any]:
     try:
-        config = json.loads((folder / "config.json").read_text("utf-8"))
+        content = json.loads(path.read_text("utf-8"))
     except ValueError as error:
-        raise TrainError(f"{folder / 'config.json'} is damaged: {error}") from None
-    if not isinstance(config, dict):
-        raise TrainError(f"{folder / 'config.json'} is not a model's configuration")
-    return config
+        raise TrainError(f"{path} is damaged: {error}") from None
+    if not isinstance(content, dict):
+        raise TrainError(f"{path} is not {what}")
+    return content
 
 
 def _check_weights(file: Path, config: dict[str, Any]) -> None:

@@ -105,8 +105,9 @@ def compare_models(first: Model, second: Model, *, resamples: int = RESAMPLES) -
     """
     changes = difference(first.grid["protocol"], second.grid["protocol"])
     for name in first.grid["tasks"].keys() & second.grid["tasks"].keys():
-        one, other = (model.grid["tasks"][name]["data"] for model in (first, second))
-        changes += difference({f"{name}.data": one}, {f"{name}.data": other})
+        tasks = (model.grid["tasks"][name] for model in (first, second))
+        one, other = ({name: {key: task.get(key) for key in ("data", "settings")}} for task in tasks)
+        changes += difference(one, other)
     if changes:
         raise TrainError(f"{first.folder} and {second.folder} cannot be compared: {'; '.join(changes)}")
     found = compare_scores(first.scores, second.scores, _degenerate(first), _degenerate(second))

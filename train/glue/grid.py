@@ -22,6 +22,7 @@ from train.errors import TrainError
 from train.glue.cells import (
     GRID,
     Cell,
+    has_predicted,
     is_finished,
     open_folder,
     read_cells,
@@ -74,7 +75,7 @@ def run_grid(
         table = grid.table(write=slice_ is None)
         place = Place(grid.board, request.engine, gpus=int(request.engine is not LOCAL and grid.device.type == "cuda"))
         setting = request.protocol, str(grid.device)
-        stacks, harvest = grid.stacks(missing), Harvest(request.out, grid.data, request.protocol, notice)
+        stacks, harvest = grid.stacks(missing), Harvest(request.out, (grid.data, grid.tests), request.protocol, notice)
         queue: Queue[Stack, Results] = Queue(
             grid.jobs(stacks), start, setting, Watch(progress, stop, notice), place, lost=_no_start
         )
@@ -121,7 +122,7 @@ class _Grid:
         self.request, self.out, self.board = request, request.out, Board(request.out)
         self.device = _device(request)
         self.subjects = distinct(
-            subject for path in request.checkpoints for subject in find_subjects(path, request.which, notice)
+            (subject for path in request.checkpoints for subject in find_subjects(path, request.which, notice)), notice
         )
         refuse_foreign_folder(request.out)
         data_dir, names = request.data_dir, request.tasks
@@ -179,7 +180,7 @@ class _Grid:
         return [c for c in missing_cells(cells, tried, self.out, self.request.protocol) if c not in failed]
 
     def unfinished(self, cells: Sequence[Cell]) -> list[Cell]:
-        return [cell for cell in cells if not _is_done(cell, self.request, self.data[cell.task.name])]
+        return [cell for cell in cells if not self._is_done(cell)]
 
     def known_failures(self, cells: Sequence[Cell]) -> dict[Cell, str]:
         """Cells that failed in an earlier run, and why; none where they are to be tried again."""
@@ -232,6 +233,12 @@ class _Grid:
                 self.board.end()
         return Outcome(0, len(self.cells) - len(unfinished), len(unfinished) - len(failed), failed, table)
 
+    def _is_done(self, cell: Cell) -> bool:
+        """Whether the cell is there, and with the predictions of the test sets at hand where these are asked for."""
+        if not is_finished(cell, self.out, self.data[cell.task.name], self.request.protocol.of_task(cell.task)):
+            return False
+        return not self.tests or has_predicted(cell, self.out, self.tests[cell.task.name])
+
     def _cost(self, cell: Cell) -> float:
         return self._costs[cell.task.name]
 
@@ -247,13 +254,6 @@ def _device(request: Request) -> torch.device:
 
 def _no_start(folder: Path) -> str:
     return f"the cell that it starts from, {folder.name}, has left no model"
-
-
-def _is_done(cell: Cell, request: Request, data: TaskData) -> bool:
-    predicted = not request.predictions or all(
-        cell.prediction_path(request.out, name).is_file() for name in cell.task.test
-    )
-    return is_finished(cell, request.out, data, request.protocol.of_task(cell.task)) and predicted
 
 
 def _mean_characters(task: TaskData) -> float:

@@ -72,9 +72,14 @@ class Harvest:
     """What has become of the cells of a run, each kept by itself, whatever it was trained with."""
 
     def __init__(
-        self, out: Path, data: Mapping[str, TaskData], protocol: Protocol, notice: Callable[[str], None]
+        self,
+        out: Path,
+        rows: tuple[Mapping[str, TaskData], Mapping[str, TaskData]],
+        protocol: Protocol,
+        notice: Callable[[str], None],
     ) -> None:
-        self._out, self._data, self._protocol, self._notice = out, data, protocol, notice
+        """`rows` are the data by task, and the test sets of those that are to be predicted."""
+        (self._data, self._tests), self._out, self._protocol, self._notice = rows, out, protocol, notice
         self._board = Board(out)
         self.trained = 0
         self.failed: dict[str, str] = {}
@@ -89,7 +94,8 @@ class Harvest:
             if isinstance(result, TrainError):
                 self._fail(cell, str(result))
                 continue
-            write_cell(cell, self._out, self._data[cell.task.name], self._protocol.of_task(cell.task), result)
+            rows = self._data[cell.task.name], self._tests.get(cell.task.name)
+            write_cell(cell, self._out, rows, self._protocol.of_task(cell.task), result)
             forget_failure(cell, self._out)
             self._board.forgive(board_key(cell))
             self.trained += 1

@@ -75,7 +75,7 @@ def run_squad(
     """Train the cells that are not there yet; raises, stops and names failures as train.glue.grid.run_grid does."""
     device = find_device(request.device)
     subjects = distinct(
-        subject for path in request.checkpoints for subject in find_subjects(path, request.which, notice)
+        (subject for path in request.checkpoints for subject in find_subjects(path, request.which, notice)), notice
     )
     refuse_foreign_folder(request.out)
     out, data, protocol = request.out, request.data, request.protocol

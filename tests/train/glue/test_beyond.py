@@ -79,8 +79,9 @@ def test_they_are_cells_of_the_grid_with_their_own_settings_and_no_part_of_the_a
 def test_a_setting_that_is_given_makes_another_cell_though_it_is_the_default_elsewhere(request_: Request) -> None:
     request_ = replace(request_, tasks=[EMOTION], protocol=Protocol())
     run_grid(request_)
-    with pytest.raises(TrainError, match=r"emotion-1\.json is another cell: protocol\.epochs: 10 → 5"):
-        run_grid(replace(request_, protocol=Protocol(epochs=5)))
+    for seeds in ([1], [2]):
+        with pytest.raises(TrainError, match=r"was made otherwise: emotion\.settings\.epochs: 10 → 5"):
+            run_grid(replace(request_, protocol=Protocol(epochs=5), seeds=seeds))
 
 
 def test_predictions_of_sixty_classes_are_kept_without_loss() -> None:

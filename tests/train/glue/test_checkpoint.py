@@ -12,7 +12,7 @@ from symbert import OPERATORS
 from tests.train.glue.conftest import CheckpointFactory, save_tokenizer
 from train.checkpoint import checkpoint_folder
 from train.errors import TrainError
-from train.glue.checkpoint import WHICH, find_subject, find_subjects
+from train.glue.checkpoint import WHICH, distinct, find_subject, find_subjects
 from train.glue.loading import load_classifier, load_tokenizer
 
 
@@ -202,11 +202,34 @@ def test_a_damaged_file_is_named(file: str, checkpoint: CheckpointFactory, tmp_p
         load_tokenizer(find_subject(copy, print))
 
 
+def test_a_setting_of_the_tokenizer_makes_another_model(checkpoint: CheckpointFactory, tmp_path: Path) -> None:
+    first = find_subject(checkpoint(), print)
+    for setting, is_other in (({"do_lower_case": False}, True), ({"model_max_length": 7}, False)):
+        copy = shutil.copytree(first.folder, tmp_path / str(is_other))
+        settings = json.loads((copy / "tokenizer_config.json").read_text())
+        (copy / "tokenizer_config.json").write_text(json.dumps(settings | setting))
+        second = find_subject(copy, print)
+        assert second.weights == first.weights
+        assert (second.tokenizer != first.tokenizer, second.model != first.model) == (is_other, is_other)
+
+
+def test_the_same_weights_are_one_model_if_nothing_else_differs(checkpoint: CheckpointFactory, tmp_path: Path) -> None:
+    first, told = checkpoint(), list[str]()
+    copy = shutil.copytree(first, tmp_path / "copy")
+    one, other = find_subject(first, print), find_subject(copy, print)
+    assert distinct([one, one, other], told.append) == [one]
+    assert told == [f"{copy} has the weights of {first}: one model, scored once"]
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"hidden_dropout_prob": 0.5}))
+    with pytest.raises(TrainError, match=f"{copy} has the weights of {first}, but another configuration or tokenizer"):
+        distinct([one, find_subject(copy, print)], told.append)
+
+
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
         ("tokenizer.json", "{}", "its tokenizer is damaged: KeyError"),
-        ("tokenizer_config.json", "[]", "its tokenizer is damaged: 'list' object"),
+        ("tokenizer_config.json", "[]", "tokenizer_config.json is not a tokenizer's settings"),
         ("config.json", '{"vocab_size": 23}', "config.json: "),
         ("config.json", '{"model_type": "symbert", "hiden_size": 3}', "config.json: `hiden_size` is not a field of"),
         ("model.safetensors.index.json", "{}", "index.json is damaged: KeyError"),

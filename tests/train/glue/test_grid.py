@@ -177,6 +177,9 @@ def test_predictions_of_the_test_sets_are_in_the_leaderboards_layout(
     assert [line.partition("\t")[0] for line in lines[1:]] == ["0", "1", "2"]
     assert {line.partition("\t")[2] for line in lines[1:]} <= {"entailment", "not_entailment"}
     assert run_grid(with_tests).trained == 0
+    write_tsv(tmp_path / "glue" / "RTE" / "test.tsv", rte[:-1])
+    assert run_grid(with_tests).trained == 2
+    assert next(request_.out.glob("predictions/*/1/RTE.tsv")).read_text().splitlines() == lines[:-1]
     with pytest.raises(TrainError, match=r"CoLA/test\.tsv does not exist, expected the test set of cola"):
         run_grid(replace(with_tests, data_dir=glue))
 
