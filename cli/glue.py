@@ -152,9 +152,16 @@ def request_of(parameters: Mapping[str, Any]) -> "Request":
     with refused_as("--tasks", TrainError):
         tasks = chosen_tasks(name.strip() for name in parameters["tasks"].split(","))
     given = [f"{key}={parameters[key]}" for key in ("noise", "noise_rate") if parameters[key] is not None]
-    protocol = resolve_protocol([*given, *(parameters["assignments"] or ())])
-    if parameters["noise_rate"] is not None and protocol.noise == "none":
-        raise refuse("--noise-rate", "no kind of noise is given", "--noise typos")
+    assigned = parameters["assignments"] or ()
+    keys = {assignment.partition("=")[0].strip() for assignment in assigned}
+    for option in ("noise", "noise_rate", "learning_rates"):
+        key = option.removesuffix("s")
+        if parameters[option] is not None and key in keys:
+            raise refuse("--set", f"{key} is given by --{option.replace('_', '-')} already: give one of them")
+    protocol = resolve_protocol([*given, *assigned])
+    if protocol.noise == "none" and (parameters["noise_rate"] is not None or "noise_rate" in keys):
+        option = "--set" if parameters["noise_rate"] is None else "--noise-rate"
+        raise refuse(option, "noise_rate is given, and no kind of noise", "--noise typos")
     as_given = {name: parameters[name] for name in AS_GIVEN}
     return Request(
         tasks=tasks, seeds=seeds, protocol=protocol, average=chosen_average(parameters["average"]), **as_given

@@ -24,11 +24,6 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-@pytest.fixture(autouse=True, scope="session")
-def _no_progress_bars() -> None:
-    logging.disable_progress_bar()
-
-
 def write_tsv(path: Path, rows: Sequence[Sequence[str]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join("\t".join(row) + "\n" for row in rows), "utf-8")
@@ -77,6 +72,7 @@ def save_tokenizer(folder: Path) -> None:
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> CheckpointFactory:
     """Makes a checkpoint of an operator: 3 heads of 7, 23 tokens, 32 positions."""
     made: dict[str, Path] = {}
+    logging.disable_progress_bar()  # they would mix with what a command writes
 
     def make(operator: str = "pairwise") -> Path:
         if operator not in made:

@@ -37,6 +37,16 @@ def test_of_equal_rates_the_smaller_is_taken() -> None:
     assert "a: best learning rate rte 1e-05\n" in as_markdown(table)
 
 
+def test_a_rate_without_one_of_the_seeds_is_not_chosen_and_named() -> None:
+    whole, short = [rte(A, 1, 0.5), rte(A, 2, 0.4)], [rte(A, 2, 0.9)]
+    table = best_of({1e-5: (whole, GRID), 2e-5: (short, GRID)})
+    assert table.rows[0].scores.numbers["rte"].mean == pytest.approx(0.45)
+    assert list(table.remarks) == [
+        "a: best learning rate rte 1e-05",
+        "a: rte lacks a seed at 2e-05, which is not in the choice",
+    ]
+
+
 @pytest.fixture
 def request_(glue: Path, checkpoint: CheckpointFactory, tmp_path: Path) -> Request:
     return Request(
@@ -62,6 +72,32 @@ def test_a_search_runs_a_grid_for_each_rate_once_and_tables_the_best(request_: R
     assert (request_.out / "table.md").read_text() == as_markdown(outcome.table)
     again = run_search(request_, [1e-9, 3e-3])
     assert (again.trained, again.found) == (0, 4)
+
+
+def test_a_later_search_chooses_among_all_rates_of_the_folder(request_: Request) -> None:
+    run_search(request_, [1e-9, 3e-3])
+    outcome = run_search(request_, [1.0000001e-9])
+    assert (outcome.trained, outcome.found) == (2, 0)
+    assert outcome.table.remarks == ["original: best learning rate cola 0.003"]
+    with pytest.raises(TrainError, match="was made otherwise: epochs: 12 → 1"):
+        run_search(replace(request_, protocol=Protocol(epochs=1)), [1e-4])
+    assert not (request_.out / "learning-rate-0.0001").exists()
+
+
+def test_a_cell_that_fails_is_named_below_the_table(request_: Request, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SYMBERT_FAILPOINT", "finetune.begin:1:full")
+    table = run_search(replace(request_, protocol=Protocol(epochs=1)), [1e-5, 2e-5]).table
+    assert "original: cola lacks a seed at 1e-05, which is not in the choice" in table.remarks
+    (failure,) = [remark for remark in table.remarks if "failed" in remark]
+    assert failure.startswith("learning-rate-1e-05: original: cola-1 failed: ")
+
+
+def test_a_folder_of_other_things_is_left_as_it_is(request_: Request) -> None:
+    request_.out.mkdir()
+    (request_.out / "table.md").write_text("mine")
+    with pytest.raises(TrainError, match=r"holds other things \(table\.md\) and no learning-rate-…"):
+        run_search(request_, [1e-9])
+    assert [path.name for path in request_.out.iterdir()] == ["table.md"]
 
 
 def test_a_stopped_search_counts_the_rates_that_it_did_not_reach(request_: Request) -> None:
