@@ -1,10 +1,12 @@
 """How a model is fine-tuned: the settings that decide a score, and what the paper leaves open."""
 
+import math
 from collections.abc import Iterable
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from durable.errors import with_hint
 from durable.settings import validated, with_assignments
 from train.glue.tasks import Task
 
@@ -12,7 +14,9 @@ from train.glue.tasks import Task
 class FineTuning(BaseModel):
     """What every fine-tuning has."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     max_length: int = Field(128, ge=4)
     """Longest input in tokens; a longer pair loses tokens at the end of whichever sentence is longer."""
@@ -33,9 +37,16 @@ class FineTuning(BaseModel):
     adam_epsilon: float = Field(1e-8, gt=0)
     """Added to the root of AdamW's second moment."""
     max_gradient_norm: float = Field(1.0, gt=0)
-    """Gradients are scaled down to this norm."""
+    """Gradients are scaled down to this norm; 1e9 leaves all as they are."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the matrix products; weights and optimizer are always float32."""
+
+    @field_validator("max_gradient_norm", mode="before")
+    @classmethod
+    def _is_finite(cls, norm: Any) -> Any:
+        if norm == math.inf:
+            raise with_hint(ValueError("should be a finite number"), "max_gradient_norm=1e9 scales nothing down")
+        return norm
 
     def record(self) -> dict[str, Any]:
         """The settings that decide a score."""

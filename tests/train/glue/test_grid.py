@@ -249,11 +249,21 @@ def test_a_damaged_cell_is_an_error_that_names_it(request_: Request) -> None:
         ("epochs=0", "`epochs` = 0: should be greater than 0"),
         ("epochs=many", "`epochs` = 'many': should be a valid integer"),
         ("precision=float16", "`precision` = 'float16': should be 'float32' or 'bfloat16'"),
+        ("learning_rate=inf", "`learning_rate` = inf: should be a finite number"),
+        ("adam_epsilon=nan", "`adam_epsilon` = nan: should be a finite number"),
+        ("max_gradient_norm=inf", "`max_gradient_norm` = inf: should be a finite number"),
     ],
 )
 def test_a_wrong_protocol_setting_is_an_error(assignment: str, message: str) -> None:
     with pytest.raises(DurableError, match=message):
         resolve_protocol([assignment])
+
+
+def test_the_refusal_of_an_infinite_norm_says_which_one_clips_nothing() -> None:
+    with pytest.raises(DurableError) as caught:
+        resolve_protocol(["max_gradient_norm=inf"])
+    assert caught.value.__notes__ == ["max_gradient_norm=1e9 scales nothing down"]
+    assert resolve_protocol(["max_gradient_norm=1e9"]).max_gradient_norm == 1e9
 
 
 @pytest.mark.slow
