@@ -26,7 +26,7 @@ def check_sources(sources: "Sources", *, asks_the_hub: bool) -> None:
     from durable.remote import place
     from oscar_prep.inputs import discover
     from oscar_prep.tokenizer import CorpusTokenizer
-    from train.glue.read import check_files
+    from train.glue.files import check_files
     from train.glue.tasks import chosen_tasks
 
     discover([place(text) for text in sources.inputs])

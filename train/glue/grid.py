@@ -32,6 +32,7 @@ from train.glue.cells import (
 )
 from train.glue.checkpoint import distinct, find_subjects
 from train.glue.failures import failure_notes, known_failure
+from train.glue.files import check_files
 from train.glue.finetune import steps_of
 from train.glue.layouts import write_table
 from train.glue.loading import load_tokenizer
@@ -126,6 +127,8 @@ class _Grid:
         )
         refuse_foreign_folder(request.out)
         data_dir, names = request.data_dir, request.tasks
+        if data_dir is not None:
+            check_files(names, data_dir)
         self.data = {task.name: read_task(task, data_dir) for task in names}
         self.tests = {task.name: read_test(task, data_dir) for task in names} if request.predictions else {}
         # Optimizer steps times characters, which stand for tokens.

@@ -7,8 +7,8 @@ end of its line. Text is kept as it stands, trailing blanks included.
 import functools
 import hashlib
 import json
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,11 @@ import numpy.typing as npt
 
 from durable.errors import with_hint
 from train.errors import TrainError
-from train.glue.tasks import Hub, Layout, Task
+from train.glue.files import HUB_DATASET, find_test_files, layout_of, task_folder
+from train.glue.tasks import HIGHEST_SCORE, Hub, Task
 
-HUB_DATASET = "nyu-mll/glue"
 ID_COLUMNS = ("#1 ID", "#2 ID")
+PLAIN_NUMBER = re.compile(r"[0-9]+(\.[0-9]*)?")
 
 Labels = npt.NDArray[np.int64] | npt.NDArray[np.float32]
 
@@ -98,13 +99,11 @@ def read_test(task: Task, data_dir: Path | None) -> TaskData:
     if data_dir is None:
         splits = _hub_test(task)
     else:
-        splits = {name: _read_test(task, data_dir / task.folder / file) for name, file in task.test.items()}
+        splits = {name: _read_test(task, path) for name, path in find_test_files(task, data_dir).items()}
     return TaskData(task, splits)
 
 
 def _read_test(task: Task, path: Path) -> Split:
-    if not path.is_file():
-        raise TrainError(f"{path} does not exist, expected the test set of {task.name}")
     with_header = replace(task, columns=(), skips_short_rows=False)
     rows = [row for _, row in _rows(with_header, path, task.text) if row is not None]
     if not rows:
@@ -121,24 +120,9 @@ def _hub_test(task: Task) -> dict[str, Split]:
     return splits
 
 
-def check_files(tasks: Iterable[Task], data_dir: Path) -> None:
-    """Raises TrainError if a file of a task is not in `data_dir`; reads none."""
-    for task in tasks:
-        _layout(task, _folder(task, data_dir))
-
-
-def _folder(task: Task, data_dir: Path) -> Path:
-    if not data_dir.is_dir():
-        raise with_hint(
-            TrainError(f"{data_dir} does not exist, expected a folder with the GLUE tasks as TSV files"),
-            f"leave --data-dir out to read {HUB_DATASET} from the hub",
-        )
-    return data_dir / task.folder
-
-
 def _from_folder(task: Task, data_dir: Path) -> TaskData:
-    folder = _folder(task, data_dir)
-    layout = _layout(task, folder)
+    folder = task_folder(task, data_dir)
+    layout = layout_of(task, folder)
     splits = {}
     for name, file in layout.files.items():
         path = folder / file
@@ -148,19 +132,6 @@ def _from_folder(task: Task, data_dir: Path) -> TaskData:
         if not len(splits[name]):
             raise TrainError(f"{path} holds no row of the {name} split, expected at least one")
     return TaskData(task, splits)
-
-
-def _layout(task: Task, folder: Path) -> Layout:
-    wanted = [sorted({*layout.files.values(), layout.held_out} - {""}) for layout in task.layouts]
-    for layout, files in zip(task.layouts, wanted, strict=True):
-        if all((folder / file).is_file() for file in files):
-            return layout
-    if not folder.is_dir():
-        near = sorted(path.name for path in folder.parent.iterdir() if path.is_dir())
-        error = TrainError(f"{folder} does not exist, expected {' and '.join(wanted[0])} in it")
-        raise with_hint(error, f"{folder.parent} holds {', '.join(near) or 'no folder'}")
-    missing = [file for file in wanted[0] if not (folder / file).is_file()]
-    raise TrainError(f"{folder / missing[0]} does not exist, expected {' and '.join(wanted[0])} in {folder}")
 
 
 Pair = tuple[str, str]
@@ -227,13 +198,9 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 
 def _label(task: Task, value: str, where: str) -> float:
     if task.is_regression:
-        try:
-            score = float(value)
-        except ValueError:
-            score = math.nan
-        if math.isfinite(score):
-            return score
-        raise TrainError(f"{where}: `{task.label}` is {value!r}, expected a number")
+        if PLAIN_NUMBER.fullmatch(value) and float(value) <= HIGHEST_SCORE:
+            return float(value)
+        raise TrainError(f"{where}: `{task.label}` is {value!r}, expected a number from 0 to {HIGHEST_SCORE}")
     if value in task.classes:
         return list(task.classes).index(value)
     raise TrainError(f"{where}: `{task.label}` is {value!r}, expected one of {', '.join(task.classes)}")
@@ -286,5 +253,7 @@ def from_datasets(task: Task, loaded: Mapping[str, Any]) -> TaskData:
         labels = _as_labels(task, list(table[hub.label]))
         if not task.is_regression and (labels.min() < 0 or labels.max() >= len(names)):
             raise TrainError(f"{where}, {name}: a row has no label")
+        if task.is_regression and not ((labels >= 0) & (labels <= HIGHEST_SCORE)).all():
+            raise TrainError(f"{where}, {name}: a row's label is no number from 0 to {HIGHEST_SCORE}")
         splits[name] = Split(tuple(list(table[column]) for column in columns), labels)
     return TaskData(task, splits)

@@ -25,6 +25,8 @@ class Layout:
     files: Mapping[str, str]
     held_out: str = ""
     """A file of ID pairs: its rows are the validation split, the rest of the same file the training split."""
+    test: str = ""
+    """File of the test set, where the name is not that of Task.test."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,8 @@ class Task:
         return tuple(metric for metrics in self.numbers.values() for metric in metrics)
 
 
+HIGHEST_SCORE = 5
+"""Of STS-B; the lowest is 0."""
 ACCURACY = ("accuracy",)
 ACCURACY_AND_F1 = ("accuracy", "f1")
 HYBRID_BERT = MappingProxyType({"learning_rate": 5e-5, "batch_size": 64})
@@ -114,6 +118,7 @@ TASKS: Mapping[str, Task] = {
                 Layout(
                     frozen(train="msr_paraphrase_train.txt", validation="msr_paraphrase_train.txt"),
                     held_out="mrpc_dev_ids.tsv",
+                    test="msr_paraphrase_test.txt",
                 ),
             ),
         ),

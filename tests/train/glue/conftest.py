@@ -41,7 +41,7 @@ def glue(tmp_path_factory: pytest.TempPathFactory) -> Path:
         cola.append(["gj04", str(number % 2), "", f"the {colour} {padding} {subject} {verb} a {other}"])
         pair = [f"the {subject} {verb} a {other}", f"a {other} {verb} {padding}"]
         rte.append([str(number), *pair, "entailment" if subject == other else "not_entailment"])
-        stsb.append([*["-"] * 7, *pair, f"{number % 6}.{number % 10}"])
+        stsb.append([*["-"] * 7, *pair, f"{number % 5}.{number % 10}"])
     rte_header = ["index", "sentence1", "sentence2", "label"]
     stsb_header = [*["-"] * 7, "sentence1", "sentence2", "score"]
     for name, header, rows in (("CoLA", [], cola), ("RTE", rte_header, rte), ("STS-B", stsb_header, stsb)):

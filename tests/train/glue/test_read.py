@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from train.errors import TrainError
-from train.glue.read import from_datasets, read_task
+from train.glue.files import check_files
+from train.glue.read import from_datasets, read_task, read_test
 from train.glue.tasks import TASKS
 
 PAIR = ["index", "sentence1", "sentence2", "label"]
@@ -130,11 +131,11 @@ def test_a_faulty_file_is_an_error_that_names_file_and_line(
     assert message in str(caught.value)
 
 
-@pytest.mark.parametrize("score", ["nan", "inf", "five", ""])
-def test_a_score_that_is_no_number_is_an_error(score: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("score", ["nan", "inf", "five", "", "9.0", "5.001", "-1", "1_0", "1e0", " 1", "+1", "٣"])
+def test_a_score_that_is_no_plain_number_from_0_to_5_is_an_error(score: str, tmp_path: Path) -> None:
     rows = [STSB, [*"0123456", "a", "b", score]]
     write(tmp_path / "STS-B", {"train.tsv": rows, "dev.tsv": rows})
-    with pytest.raises(TrainError, match="line 2: `score` is .*, expected a number"):
+    with pytest.raises(TrainError, match="line 2: `score` is .*, expected a number from 0 to 5"):
         read_task(TASKS["stsb"], tmp_path)
 
 
@@ -148,6 +149,39 @@ def test_a_missing_folder_or_file_is_an_error_that_names_it(tmp_path: Path) -> N
     write(tmp_path / "RTE", {"train.tsv": [PAIR]})
     with pytest.raises(TrainError, match=r"RTE/dev.tsv does not exist"):
         read_task(TASKS["rte"], tmp_path)
+
+
+def test_a_file_as_data_folder_is_called_a_file(tmp_path: Path) -> None:
+    (tmp_path / "glue.zip").write_text("")
+    with pytest.raises(TrainError, match=r"glue\.zip is a file, expected a folder with the GLUE tasks"):
+        read_task(TASKS["rte"], tmp_path / "glue.zip")
+
+
+def test_all_missing_tasks_are_named_with_what_may_be_asked_for_instead(tmp_path: Path) -> None:
+    write(tmp_path / "CoLA", {"train.tsv": [], "dev.tsv": []})
+    write(tmp_path / "RTE", {"train.tsv": [PAIR], "dev.tsv": [PAIR]})
+    write(tmp_path / "QNLI", {"train.tsv": [PAIR]})
+    check_files([TASKS["cola"], TASKS["rte"]], tmp_path)
+    with pytest.raises(TrainError) as caught:
+        check_files([TASKS[name] for name in ("mrpc", "cola", "rte", "qnli")], tmp_path)
+    wanted = f"expected dev.tsv and train.tsv in {tmp_path / 'MRPC'}, and so on"
+    assert str(caught.value) == f"{tmp_path} lacks MRPC, QNLI: {wanted}"
+    assert caught.value.__notes__ == ["--tasks cola,rte takes those that are there"]
+    with pytest.raises(TrainError, match=r"QNLI/dev\.tsv does not exist") as caught:
+        check_files([TASKS["cola"], TASKS["qnli"]], tmp_path)
+    assert caught.value.__notes__ == ["--tasks cola takes those that are there"]
+
+
+@pytest.mark.parametrize("start", ["", "\ufeff"])
+def test_the_test_set_of_mrpc_is_read_from_either_layout(start: str, tmp_path: Path) -> None:
+    with pytest.raises(TrainError, match=r"MRPC/test\.tsv does not exist, .* there or in msr_paraphrase_test\.txt"):
+        read_test(TASKS["mrpc"], tmp_path)
+    write(tmp_path / "a" / "MRPC", {"msr_paraphrase_test.txt": [MRPC, *MRPC_ROWS]}, start)
+    rows = [[str(number), *row[1:]] for number, row in enumerate(MRPC_ROWS)]
+    write(tmp_path / "b" / "MRPC", {"test.tsv": [["index", *MRPC[1:]], *rows]}, start)
+    raw, split = (read_test(TASKS["mrpc"], tmp_path / folder) for folder in "ab")
+    assert raw.splits["MRPC"].text == (['He said " no .', "A", "C"], ["No .", "B", "D"])
+    assert raw.sha256 == split.sha256
 
 
 def test_text_that_is_not_utf8_is_an_error(tmp_path: Path) -> None:
@@ -180,6 +214,17 @@ def test_another_label_order_than_the_hubs_is_an_error() -> None:
     rows = datasets.Dataset.from_dict({"sentence1": ["a"], "sentence2": ["b"], "label": [0]}, features=features)
     with pytest.raises(TrainError, match=r"labels are \['not_entailment', 'entailment'\]"):
         from_datasets(TASKS["rte"], {"train": rows, "validation": rows})
+
+
+@pytest.mark.parametrize("score", [-1.0, 5.5, float("nan")])
+def test_a_score_of_the_hub_that_is_out_of_range_is_an_error(score: float) -> None:
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features({name: datasets.Value("string") for name in ("sentence1", "sentence2")})
+    features["label"] = datasets.Value("float32")
+    table = {"sentence1": ["a"], "sentence2": ["b"], "label": [score]}
+    rows = datasets.Dataset.from_dict(table, features=features)
+    with pytest.raises(TrainError, match=r"stsb, train: a row's label is no number from 0 to 5"):
+        from_datasets(TASKS["stsb"], {"train": rows, "validation": rows})
 
 
 @pytest.mark.shared
