@@ -31,7 +31,7 @@ from train.glue.loading import load_config, usable_length
 from train.glue.protocol import ASSUMPTIONS, FineTuning, Protocol
 from train.glue.read import TaskData
 from train.glue.score import Values, predictions_of, scores_of
-from train.glue.tasks import Task
+from train.glue.tasks import HIGHEST_SCORE, Task
 
 FORMAT_VERSION = 1
 GRID = "grid.json"
@@ -179,8 +179,13 @@ def _scored(data: TaskData, logits: Mapping[str, Logits]) -> dict[str, Any]:
 
 
 def leaderboard_text(task: Task, predictions: Values) -> str:
-    """A file as GLUE's leaderboard takes it: row number and prediction, with the labels of the task's own TSV files."""
+    """A file as GLUE's leaderboard takes it: row number and prediction, with the labels of the task's own TSV files.
+
+    A predicted score of STS-B that is out of its range stands there as the nearest one within.
+    """
     labels = list(task.classes)
+    if task.is_regression:
+        predictions = predictions.clip(0, HIGHEST_SCORE)
     shown = (f"{value:.3f}" if task.is_regression else labels[int(value)] for value in predictions)
     return "index\tprediction\n" + "".join(f"{number}\t{label}\n" for number, label in enumerate(shown))
 

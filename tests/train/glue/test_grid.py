@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from durable.errors import DurableError
@@ -13,6 +14,7 @@ from durable.locks import folder_lock
 from durable.signals import StopRequest
 from tests.train.glue.conftest import CheckpointFactory, write_tsv
 from train.errors import TrainError
+from train.glue.cells import leaderboard_text
 from train.glue.grid import run_grid
 from train.glue.protocol import ASSUMPTIONS, Protocol, resolve_protocol
 from train.glue.request import Request
@@ -182,6 +184,11 @@ def test_predictions_of_the_test_sets_are_in_the_leaderboards_layout(
     assert next(request_.out.glob("predictions/*/1/RTE.tsv")).read_text().splitlines() == lines[:-1]
     with pytest.raises(TrainError, match=r"CoLA/test\.tsv does not exist, expected the test set of cola"):
         run_grid(replace(with_tests, data_dir=glue))
+
+
+def test_scores_of_stsb_stay_within_their_range_in_the_leaderboards_file() -> None:
+    predictions = np.array([-0.25, 2.5, 5.5], np.float32)
+    assert leaderboard_text(TASKS["stsb"], predictions) == "index\tprediction\n0\t0.000\n1\t2.500\n2\t5.000\n"
 
 
 def test_the_longest_task_comes_first_and_the_table_grows_with_every_cell(request_: Request) -> None:
