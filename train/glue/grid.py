@@ -64,6 +64,8 @@ def run_grid(
     bad input, and where the folder holds cells of another protocol or other data.
     """
     grid = _Grid(request, notice)
+    if request.slice is not None and not (request.out / GRID).is_file():
+        raise with_hint(TrainError(f"{request.out} was not opened for slices"), AGAIN)
     if request.slice == FINISH:
         return grid.gathered()
     slice_ = None if request.slice is None else parse_slice(request.slice)
@@ -143,9 +145,7 @@ class _Grid:
         ]
 
     def open(self, slice_: Slice | None, engine: str | None = None) -> None:
-        """Write down what the folder is for, and list the cells; for a slice that must have been done."""
-        if slice_ is not None and not (self.out / GRID).is_file():
-            raise with_hint(TrainError(f"{self.out} was not opened for slices"), AGAIN)
+        """Write down what the folder is for, and list the cells; that of a slice is there."""
         if slice_ is None:
             sweep_partials(self.out)
         sources = {task.name: source_of(task, self.request.data_dir) for task in self.request.tasks}

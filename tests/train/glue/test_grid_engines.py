@@ -76,9 +76,11 @@ def test_a_failed_cell_is_submitted_again_on_request(request_: Request, monkeypa
     assert open_slices(replace(request_, retry_failed=True), 4) == ([1], 4)
 
 
-def test_a_slice_of_a_folder_that_was_not_opened_is_refused(request_: Request) -> None:
-    with pytest.raises(TrainError, match="was not opened for slices"):
-        run_grid(replace(request_, slice="0/2"))
+def test_a_slice_of_a_folder_that_was_not_opened_is_refused_and_leaves_no_folder(request_: Request) -> None:
+    for part in ("0/2", "finish"):
+        with pytest.raises(TrainError, match="was not opened for slices"):
+            run_grid(replace(request_, slice=part))
+        assert not request_.out.exists()
 
 
 @pytest.mark.slow
