@@ -5,6 +5,7 @@ published.
 """
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -96,7 +97,10 @@ def crossing(steps: Steps, scores: Values, level: float) -> float | None:
 
 def welch(one: Values, other: Values) -> Comparison:
     """Welch's t-test of independent seeds, variances not assumed equal; positive where `one` is larger."""
-    found = stats.ttest_ind(one, other, equal_var=False)
+    with warnings.catch_warnings():
+        # Of a sample whose values are all the same: its variance is 0, which is exact.
+        warnings.filterwarnings("ignore", "Precision loss occurred", RuntimeWarning)
+        found = stats.ttest_ind(one, other, equal_var=False)
     return Comparison(float(found.statistic), float(found.df), float(found.pvalue))
 
 

@@ -73,7 +73,7 @@ def load_with_head(subject: Subject, kind: Any, seed: int, **settings: Any) -> A
     configuration.
     """
     try:
-        with _silent_loading():
+        with silent_transformers():
             model, report = kind.from_pretrained(
                 subject.folder,
                 dtype=torch.float32,
@@ -109,7 +109,7 @@ def _draw_head(model: Any, missing: set[str], seed: int) -> None:
 
 
 @contextlib.contextmanager
-def _silent_loading() -> Iterator[None]:
+def silent_transformers() -> Iterator[None]:
     """No report of the weights that are new, which is what fine-tuning is about, and no bar for a second's work."""
     verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()

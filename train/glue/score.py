@@ -39,16 +39,16 @@ def scores_of(task: Task, predictions: Mapping[str, Values], labels: Mapping[str
 def metric_of(name: str, predictions: Values, labels: Values) -> float:
     """One metric by its name.
 
-    A correlation with constant predictions is undefined; it counts as 0, as scikit-learn counts Matthews'.
+    A correlation with constant predictions or labels is undefined; it counts as 0, as scikit-learn counts Matthews'.
     """
     if name == "accuracy":
         return float(accuracy_score(labels, predictions))
     if name == "f1":
         return float(f1_score(labels, predictions, zero_division=0.0))
-    if name == "matthews_correlation":
-        return float(matthews_corrcoef(labels, predictions))
     if np.ptp(predictions) == 0 or np.ptp(labels) == 0:
         return 0.0
+    if name == "matthews_correlation":
+        return float(matthews_corrcoef(labels, predictions))
     correlation = pearsonr if name == "pearson" else spearmanr
     return float(correlation(predictions.astype(np.float64), labels.astype(np.float64)).statistic)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from durable.files import whole_folder
 from train.glue.cells import Cell
+from train.glue.loading import silent_transformers
 from train.glue.protocol import Protocol
 from train.glue.tasks import TASKS, Task
 
@@ -39,7 +40,7 @@ def model_folder(out: Path, cell: Cell) -> Path:
 def save_model(folder: Path, model: Any) -> None:
     """Keep a model, whole or not at all; one that is there already is the same."""
     if not folder.is_dir():
-        with whole_folder(folder, name="model") as partial:
+        with whole_folder(folder, name="model") as partial, silent_transformers():
             model.save_pretrained(partial)
 
 

@@ -90,6 +90,14 @@ def test_where_nothing_varies_there_is_no_paired_test(first: dict[int, float], s
     assert found.signed_rank is None
 
 
+def test_a_model_that_scores_the_same_under_every_seed_is_tested_without_a_warning() -> None:
+    one = model_scores(cells(rte={1: 0.4729, 2: 0.4729, 3: 0.4729}))
+    other = model_scores(cells(rte={1: 0.51, 2: 0.53, 3: 0.58}))
+    found = by_number(compare_scores(one, other))["rte"]
+    assert found.welch is not None
+    assert found.welch.statistic == pytest.approx(scipy.stats.ttest_1samp([0.51, 0.53, 0.58], 0.4729).statistic)
+
+
 def test_degenerate_runs_are_kept_and_also_left_out() -> None:
     one = model_scores(cells(cola={1: 0.4, 2: 0.0, 3: 0.3}))
     other = model_scores(cells(cola={1: 0.5, 2: 0.4, 3: 0.35}))

@@ -77,6 +77,15 @@ def test_a_correlation_with_constant_predictions_is_zero(metric: str) -> None:
     assert metric_of(metric, np.ones(7, np.int64), np.array([0, 1, 1, 0, 1, 0, 0])) == 0.0
 
 
+@pytest.mark.parametrize("name", ["rte", "cola", "mrpc", "stsb"])
+@pytest.mark.parametrize("prediction", [0, 1])
+def test_a_validation_set_of_one_class_is_scored_without_a_warning(name: str, prediction: int) -> None:
+    kind = np.float32 if name == "stsb" else np.int64
+    labels, predictions = {"validation": np.zeros(5, kind)}, {"validation": np.full(5, prediction, kind)}
+    scores = scores_of(TASKS[name], predictions, labels)
+    assert scores == {metric: float(metric == "accuracy" and not prediction) for metric in TASKS[name].metrics}
+
+
 def test_the_halves_of_mnli_are_scored_apart() -> None:
     labels = {"validation_matched": np.array([0, 1, 2, 0]), "validation_mismatched": np.array([0, 1])}
     predictions = {"validation_matched": np.array([0, 1, 2, 1]), "validation_mismatched": np.array([0, 0])}

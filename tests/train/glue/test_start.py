@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoModelForMaskedLM
+from transformers.utils import logging
 
 from tests.train.glue.conftest import CheckpointFactory, write_tsv
 from train.glue.checkpoint import find_subject
@@ -14,6 +16,7 @@ from train.glue.grid import run_grid
 from train.glue.protocol import Protocol
 from train.glue.read import read_task
 from train.glue.request import Request
+from train.glue.start import save_model
 from train.glue.tasks import TASKS
 
 
@@ -82,6 +85,15 @@ def test_an_mnli_model_that_is_needed_and_gone_is_made_again(request_: Request) 
     outcome = run_grid(request_)
     assert (outcome.trained, outcome.found) == (2, 2)
     assert {name: cell(request_.out, name) for name in before} == before
+
+
+def test_keeping_a_model_shows_nothing(
+    request_: Request, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging, "_tqdm_active", True)  # as in a process of one's own
+    save_model(tmp_path / "model", AutoModelForMaskedLM.from_pretrained(request_.checkpoints[0]))
+    assert (tmp_path / "model" / "config.json").is_file()
+    assert "shard" not in capfd.readouterr().err
 
 
 def test_several_workers_wait_for_mnli(request_: Request, tmp_path: Path) -> None:
