@@ -20,7 +20,7 @@ from train.glue.protocol import Protocol
 from train.glue.queue import Job
 from train.glue.read import TaskData
 from train.glue.stacks import Results, Stack, board_key
-from train.glue.start import SOURCE, model_folder, save_model, started_from
+from train.glue.start import SOURCE, check_start, model_folder, save_model, started_from
 from train.glue.tasks import TASKS
 
 
@@ -34,8 +34,13 @@ class CellOrder:
     """Arrow files by the name that their predictions get."""
     keep: Path | None
     """Folder for the fine-tuned model, where others start from it."""
+    is_started: bool = False
+    """Whether the subject's folder is a model kept here, which another cell left behind."""
 
     def candidate(self) -> Candidate:
+        """What it reads, in memory. Raises TrainError, with what to delete, if a file is damaged that was made here."""
+        if self.is_started:
+            check_start(self.subject)
         extra = {name: read_encoded(path) for name, path in self.extra.items()}
         keep = None if self.keep is None else functools.partial(save_model, self.keep)
         return Candidate(self.subject, self.seed, extra, keep)
@@ -110,6 +115,7 @@ def _order_of(
         seed=cell.seed,
         extra=extra,
         keep=model_folder(out, cell) if keep else None,
+        is_started=source is not None,
     )
 
 

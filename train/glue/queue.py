@@ -200,5 +200,7 @@ def default_workers(device: torch.device, largest: int) -> int:
 
 
 def _reason(error: Exception) -> str:
+    """One line: what is wrong, then what mends it."""
     text = str(error).splitlines()[0] if str(error) else ""
-    return text if isinstance(error, ValueError) else f"{type(error).__name__}: {text}"
+    text = text if isinstance(error, ValueError) else f"{type(error).__name__}: {text}"
+    return "; ".join([text, *getattr(error, "__notes__", [])])

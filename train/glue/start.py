@@ -11,9 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
+
+from durable.errors import with_hint
 from durable.files import whole_folder
+from train.checkpoint import WEIGHTS
+from train.errors import TrainError
 from train.glue.cells import Cell
-from train.glue.loading import silent_transformers
+from train.glue.checkpoint import Subject
+from train.glue.loading import load_config, silent_transformers
 from train.glue.protocol import Protocol
 from train.glue.tasks import TASKS, Task
 
@@ -42,6 +48,17 @@ def save_model(folder: Path, model: Any) -> None:
     if not folder.is_dir():
         with whole_folder(folder, name="model") as partial, silent_transformers():
             model.save_pretrained(partial)
+
+
+def check_start(source: Subject) -> None:
+    """Raises TrainError, with what to delete, if the kept model that a cell starts from cannot be read."""
+    try:
+        load_config(source)
+        with safe_open(source.folder / WEIGHTS, "pt"):
+            pass
+    except (TrainError, OSError, SafetensorError) as error:
+        refusal = TrainError(f"{source.folder} is damaged: {str(error).splitlines()[0]}")
+        raise with_hint(refusal, f"delete {source.folder}: it is made again") from None
 
 
 def missing_cells(cells: Sequence[Cell], unfinished: Sequence[Cell], out: Path, protocol: Protocol) -> list[Cell]:

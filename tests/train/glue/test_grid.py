@@ -141,6 +141,20 @@ def test_a_failed_cell_is_named_the_others_go_on_and_it_is_tried_again_on_reques
     assert run_grid(request_).found == 4
 
 
+def test_damaged_encoded_rows_are_made_again_once_they_are_deleted_as_the_failure_says(request_: Request) -> None:
+    request_ = replace(request_, tasks=[TASKS["cola"]], seeds=[1])
+    run_grid(request_)
+    before = cells(request_.out)
+    next(request_.out.glob("cells/*/cola-1.json")).unlink()
+    (path,) = request_.out.glob("encoded/cola-*/train.arrow")
+    path.write_bytes(path.read_bytes()[:-300])
+    (reason,) = run_grid(request_).failed.values()
+    assert reason == f"{path} is damaged; delete {path.parent}: it is made again"
+    shutil.rmtree(path.parent)
+    assert run_grid(replace(request_, retry_failed=True)).failed == {}
+    assert [scores(content) for content in cells(request_.out).values()] == [scores(old) for old in before.values()]
+
+
 def test_noise_is_scored_beside_the_clean_sentences_and_does_not_touch_them(
     request_: Request, checkpoint: CheckpointFactory, tmp_path: Path
 ) -> None:

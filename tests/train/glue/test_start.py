@@ -1,5 +1,6 @@
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -117,6 +118,44 @@ def test_a_cell_whose_mnli_cell_failed_is_named_with_that_reason(
     again = run_grid(replace(request_, tasks=[TASKS["rte"]]))
     assert again.failed.keys() == outcome.failed.keys()
     assert run_grid(replace(request_, tasks=[TASKS["rte"]], retry_failed=True)).trained == 2
+
+
+def cut_the_weights(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-300])
+
+
+def cut_the_configuration(folder: Path) -> None:
+    path = folder / "config.json"
+    path.write_text(path.read_text()[:40])
+
+
+def name_another_kind_of_model(folder: Path) -> None:
+    (folder / "config.json").write_text("{}")
+
+
+def take_the_weights_away(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+
+
+@pytest.mark.parametrize(
+    "damage", [cut_the_weights, cut_the_configuration, name_another_kind_of_model, take_the_weights_away]
+)
+def test_a_damaged_mnli_model_is_made_again_once_it_is_deleted_as_the_failure_says(
+    request_: Request, damage: Callable[[Path], None]
+) -> None:
+    request_ = replace(request_, tasks=[TASKS["rte"]], seeds=[1])
+    run_grid(request_)
+    before = cell(request_.out, "rte-1")
+    next(request_.out.glob("cells/*/rte-1.json")).unlink()
+    (folder,) = request_.out.glob("models/*/mnli-1")
+    damage(folder)
+    (reason,) = run_grid(request_).failed.values()
+    assert reason.startswith(f"{folder} is damaged: ")
+    assert reason.endswith(f"; delete {folder}: it is made again")
+    shutil.rmtree(folder)
+    assert run_grid(replace(request_, retry_failed=True)).failed == {}
+    assert cell(request_.out, "rte-1") == before
 
 
 def test_cells_that_start_from_mnli_stay_alone_where_the_rest_is_stacked(request_: Request) -> None:
