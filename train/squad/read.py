@@ -119,7 +119,7 @@ def _questions(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
                     yield _text(context), {**row}
     except UnicodeDecodeError as error:
         raise TrainError(f"{path} is not UTF-8 text: {error}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise TrainError(f"{path} is not JSON: {error}") from None
     except KeyError as error:
         raise TrainError(f"{path} has no key {error}, expected data → paragraphs → context and qas") from None
@@ -133,19 +133,30 @@ def _text(value: Any) -> str:
     return value
 
 
+def _whole(value: Any) -> int:
+    if type(value) is not int:
+        raise TypeError
+    return value
+
+
 def _question(row: Mapping[str, Any], context: str, path: Path) -> Question:
     where = f"{path}, question {row.get('id')}"
+    marked = row.get("is_impossible", False)
+    if not isinstance(marked, bool):
+        raise TrainError(f"{where}: `is_impossible` is {marked!r}, expected true or false")
     try:
         name, text = _text(row["id"]), _text(row["question"])
-        given = [] if row.get("is_impossible") else row["answers"]
-        answers = tuple((_text(answer["text"]), int(answer["answer_start"])) for answer in given)
+        given = row.get("answers", []) if marked else row["answers"]
+        answers = tuple((_text(answer["text"]), _whole(answer["answer_start"])) for answer in given)
     except KeyError as error:
         raise TrainError(f"{where}: no key {error}, expected id, question and answers") from None
-    except (TypeError, ValueError):
+    except TypeError:
         raise TrainError(f"{where}: id, question or answers are of the wrong type") from None
     for answer, first in answers:
         if not answer or context[first : first + len(answer)] != answer or first < 0:
             raise TrainError(f"{where}: its answer {answer!r} is not at character {first} of the context")
+    if marked and answers:
+        raise TrainError(f"{where}: an answer, though it is marked as impossible")
     if not answers and row.get("is_impossible") is False:
         raise TrainError(f"{where}: no answer, though it is not marked as impossible")
     return Question(name, text, context, answers)

@@ -40,7 +40,13 @@ def test_version_1_questions_may_be_scored_as_version_2(squad: dict[str, tuple[P
         ([entry("q", "?", [("cat", 4)]), entry("q", "?", [("cat", 4)])], "question q: its id is there twice"),
         ([{"id": "q", "answers": []}], "question q: no key 'question', expected id, question and answers"),
         ([entry("q", "?", [("cat", "x")])], "question q: id, question or answers are of the wrong type"),  # type: ignore[list-item]
+        ([entry("q", "?", [("cat", 4.0)])], "question q: id, question or answers are of the wrong type"),  # type: ignore[list-item]
+        ([entry("q", "?", [("t", True)])], "question q: id, question or answers are of the wrong type"),
         ([entry("q", "?", [], is_impossible=False)], "question q: no answer, though it is not marked as impossible"),
+        ([entry("q", "?", [("cat", 4)], is_impossible=True)], "question q: an answer, though it is marked as imposs"),
+        ([entry("q", "?", [("cat", 4)], is_impossible="false")], "question q: `is_impossible` is 'false', expected"),
+        ([entry("q", "?", [], is_impossible=1)], "question q: `is_impossible` is 1, expected true or false"),
+        ([entry("q", "?", [], is_impossible=None)], "question q: `is_impossible` is None, expected true or false"),
     ],
 )
 def test_a_bad_question_is_named_with_its_file(rows: list[dict[str, Any]], message: str, tmp_path: Path) -> None:
@@ -56,6 +62,7 @@ def test_a_bad_question_is_named_with_its_file(rows: list[dict[str, Any]], messa
     [
         (b"{", "is not JSON"),
         (b"\xff", "is not UTF-8 text"),
+        (b"[" * 100_000, "is not JSON: maximum recursion depth exceeded"),
         (b"[]", "is not in SQuAD's form"),
         (b'{"data": [{}]}', "has no key 'paragraphs'"),
         (b'{"data": [{"paragraphs": [{"context": 3, "qas": [{}]}]}]}', "is not in SQuAD's form"),
