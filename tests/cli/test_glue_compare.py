@@ -75,8 +75,8 @@ def empty_the_record(folder: Path) -> None:
 DAMAGE = {
     raise_a_score: "rte-1.json is damaged: its accuracy is 0.99, its predictions score 0.",
     change_a_prediction: "cola-2.json is damaged: it has not as many predictions as there are labels",
-    empty_a_cell: "rte-2.json is damaged: expected a JSON object with identity, scores",
-    empty_the_record: "grid.json is damaged: expected a JSON object with protocol, tasks, checkpoints",
+    empty_a_cell: "rte-2.json is damaged: [], expected an object",
+    empty_the_record: "grid.json is damaged: [], expected an object",
 }
 
 

@@ -10,10 +10,9 @@
 The folder of a cell is named by the sha256 of the checkpoint's weights.
 """
 
-import json
 import time
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,17 +20,19 @@ from typing import Any
 import numpy as np
 import torch
 
+from durable.checked import FROM_A_COPY, Shape, checked, read_json
 from durable.errors import with_hint
 from durable.files import write_json, write_text
 from durable.settings import difference
 from train.errors import TrainError
+from train.glue import shapes
 from train.glue.checkpoint import Subject
 from train.glue.finetune import Finetuned, Logits
 from train.glue.loading import load_config, usable_length
 from train.glue.protocol import ASSUMPTIONS, FineTuning, Protocol
 from train.glue.read import TaskData
 from train.glue.score import Values, predictions_of, scores_of
-from train.glue.tasks import HIGHEST_SCORE, Task
+from train.glue.tasks import HIGHEST_SCORE, TASKS, Task
 
 FORMAT_VERSION = 1
 GRID = "grid.json"
@@ -86,18 +87,49 @@ class Cell:
 
 
 def read_grid(out: Path) -> dict[str, Any]:
-    """The record of a GLUE folder. Raises TrainError if `out` is none."""
-    return read_json(out / GRID, f"{out} is not a GLUE folder: {GRID} is missing", ("protocol", "tasks", "checkpoints"))
+    """The record of a folder of cells. Raises TrainError if `out` is none."""
+    path = out / GRID
+    if not path.exists():
+        error = TrainError(f"{out} is not a GLUE folder: {GRID} is missing")
+        rates = sorted(out.glob(f"learning-rate-*/{GRID}"))
+        hint = "it holds a search over learning rates: give one of its folders, such as"
+        raise with_hint(error, f"{hint} {rates[0].parent}") if rates else error
+    return read_record(path, shapes.Grid, FROM_A_COPY)
+
+
+def read_glue_grid(out: Path) -> dict[str, Any]:
+    """The record of a GLUE folder. Raises TrainError if `out` is none, or one of other tasks."""
+    grid = read_grid(out)
+    if others := sorted(grid["tasks"].keys() - TASKS.keys()):
+        error = TrainError(f"{out} is a folder of scores on `{others[0]}`, expected tasks of GLUE")
+        raise with_hint(error, "give a folder of symbert glue")
+    return grid
 
 
 def read_cells(out: Path) -> list[dict[str, Any]]:
-    """Every finished cell of a GLUE folder, in a fixed order."""
-    return [read_cell(path) for path in sorted((out / "cells").glob("*/*.json"))]
+    """Every finished cell of a GLUE folder, in a fixed order. Raises as cells_by_path does."""
+    return [cell for _, cell in cells_by_path(out)]
+
+
+def cells_by_path(out: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Every finished cell. Raises TrainError, naming the file, for one that is damaged or none of the folder's."""
+    grid = read_grid(out)
+    for path in sorted((out / "cells").glob("*/*.json")):
+        cell = read_cell(path)
+        shapes.refuse_strange_cell(cell, path, grid, GRID)
+        yield path, cell
 
 
 def read_cell(path: Path) -> dict[str, Any]:
     """One finished cell. Raises TrainError, naming the file, if it is damaged."""
-    return read_json(path, f"{path} is missing", ("identity", "scores"))
+    return read_record(path, shapes.Cell, shapes.AGAIN)
+
+
+def read_record(path: Path, shape: type[Shape], hint: str) -> dict[str, Any]:
+    """A file of the folder, whole. Raises TrainError, with this hint, if it is not of that shape."""
+    document: dict[str, Any] = read_json(path, TrainError, hint)
+    checked(shape, document, path, TrainError, hint)
+    return document
 
 
 def is_finished(cell: Cell, out: Path, data: Data, protocol: FineTuning) -> bool:
@@ -204,26 +236,6 @@ def values_from_text(task: Task, text: str) -> Values:
     return np.frombuffer(text.encode(), np.uint8).astype(np.int64) - ord("0")
 
 
-def read_labels(out: Path, task: Task) -> dict[str, Values]:
-    """The labels of a task's validation splits. Raises TrainError if the folder has none of that task."""
-    path = labels_path(out, task)
-    missing = f"{path} is missing, expected the labels of {task.name}: run symbert glue on {out} again"
-    record = read_json(path, missing, ("labels",))
-    return {split: values_from_text(task, text) for split, text in record["labels"].items()}
-
-
-def write_labels(out: Path, data: TaskData) -> None:
-    """Keep the labels of the validation splits beside the predictions, once."""
-    labels = {split: values_as_text(data.task, rows.labels) for split, rows in data.validation.items()}
-    if not labels_path(out, data.task).is_file():
-        write_json(labels_path(out, data.task), {"data": data.sha256, "labels": labels}, name="labels")
-
-
-def labels_path(out: Path, task: Task) -> Path:
-    """Where the labels of a task's validation splits are kept."""
-    return out / "labels" / f"{task.name}.json"
-
-
 def refuse_foreign_folder(out: Path) -> None:
     """Raises TrainError if `out` is a file, or a folder of other things."""
     if out.exists() and not out.is_dir():
@@ -303,21 +315,3 @@ def _facts(subject: Subject, protocol: FineTuning) -> dict[str, Any]:
         "max_length": usable_length(config, protocol.max_length),
     }
     return {key: value for key, value in facts.items() if value is not None}
-
-
-def read_json(path: Path, if_missing: str, objects: Sequence[str] = ()) -> dict[str, Any]:
-    """A file of the folder. Raises TrainError, with these words if it is missing; `objects` are keys that it must have.
-
-    The values under these keys are objects themselves.
-    """
-    hint = "put it back from a copy" if path.name == GRID else "delete it and run the command again"
-    try:
-        content: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise TrainError(if_missing) from None
-    except (ValueError, IsADirectoryError) as error:
-        raise with_hint(TrainError(f"{path} is damaged: {error}"), hint) from None
-    if not isinstance(content, dict) or not all(isinstance(content.get(key), dict) for key in objects):
-        wanted = f" with {', '.join(objects)}" if objects else ""
-        raise with_hint(TrainError(f"{path} is damaged: expected a JSON object{wanted}"), hint)
-    return content

@@ -16,7 +16,8 @@ from durable.settings import difference
 from train.analysis import Comparison, holm, paired, signed_rank, welch
 from train.errors import TrainError
 from train.glue.bootstrap import RESAMPLES, Predictions, bootstrap_interval
-from train.glue.cells import read_cells, read_grid, read_labels, values_from_text
+from train.glue.cells import read_cells, read_glue_grid, values_from_text
+from train.glue.labels import read_labels
 from train.glue.rescore import refuse_edited_cells
 from train.glue.score import ModelScores, Summary, model_scores
 from train.glue.table import degenerate, names_of
@@ -69,7 +70,7 @@ def find_model(place: str) -> Model:
     Raises TrainError if there is none, or more than one.
     """
     folder, wanted = (Path(place), "") if Path(place).is_dir() else _divided(place)
-    grid = read_grid(folder)
+    grid = read_glue_grid(folder)
     names = names_of(grid["checkpoints"])
     fits = [
         weights

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from durable.files import write_json
-from train.glue.cells import Cell, Data, read_json
+from train.glue.cells import Cell, Data, read_record
 from train.glue.protocol import FineTuning
+from train.glue.shapes import AGAIN, FailedCell
 from train.glue.table import names_of
 
 FAILED = "failed"
@@ -19,12 +20,16 @@ def _path(cell: Cell, out: Path) -> Path:
     return out / FAILED / cell.subject.short / f"{cell.task.name}-{cell.seed}.json"
 
 
+def _read(path: Path) -> dict[str, Any]:
+    return read_record(path, FailedCell, AGAIN)
+
+
 def known_failure(cell: Cell, out: Path, data: Data, protocol: FineTuning) -> str | None:
     """The error of this very cell in an earlier run, if it had one."""
     path = _path(cell, out)
     if not path.is_file():
         return None
-    record = read_json(path, "")
+    record = _read(path)
     return str(record["error"]) if record["identity"] == cell.identity(data, protocol) else None
 
 
@@ -43,7 +48,7 @@ def failure_notes(out: Path, grid: Mapping[str, Any]) -> list[str]:
     names = names_of(grid["checkpoints"])
     notes = []
     for path in sorted((out / FAILED).glob("*/*.json")):
-        record = read_json(path, "")
+        record = _read(path)
         name = names.get(record["identity"]["weights"], path.parent.name)
         notes.append(f"{name}: {path.stem} failed: {record['error']}")
     return notes

@@ -22,13 +22,13 @@ def check_files(tasks: Sequence[Task], data_dir: Path) -> None:
     if not errors:
         return
     first, *others = errors
-    error = errors[first]
+    refusal = errors[first]
     if others:
         names, wanted = ", ".join(task.folder for task in errors), " and ".join(_needed(first.layouts[0]))
-        error = TrainError(f"{data_dir} lacks {names}: expected {wanted} in {data_dir / first.folder}, and so on")
+        refusal = TrainError(f"{data_dir} lacks {names}: expected {wanted} in {data_dir / first.folder}, and so on")
     if there := [task.name for task in tasks if task not in errors]:
-        with_hint(error, f"--tasks {','.join(there)} takes those that are there")
-    raise error
+        with_hint(refusal, f"--tasks {','.join(there)} takes those that are there")
+    raise refusal
 
 
 def task_folder(task: Task, data_dir: Path) -> Path:

@@ -26,14 +26,14 @@ from train.glue.cells import (
     is_finished,
     open_folder,
     read_cells,
-    read_grid,
+    read_glue_grid,
     refuse_foreign_folder,
-    write_labels,
 )
 from train.glue.checkpoint import distinct, find_subjects
 from train.glue.failures import failure_notes, known_failure
 from train.glue.files import check_files
 from train.glue.finetune import steps_of
+from train.glue.labels import write_labels
 from train.glue.layouts import write_table
 from train.glue.loading import load_tokenizer
 from train.glue.order import jobs_of, start
@@ -215,7 +215,7 @@ class _Grid:
 
     def table(self, *, write: bool) -> Table:
         """The table of all finished cells of the folder."""
-        cells, grid = read_cells(self.out), read_grid(self.out)
+        cells, grid = read_cells(self.out), read_glue_grid(self.out)
         theirs = read_published() if self.request.published else None
         remarks = failure_notes(self.out, grid)
         if write:

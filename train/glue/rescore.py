@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from durable.checked import damaged
 from durable.errors import with_hint
 from train.errors import TrainError
-from train.glue.cells import labels_path, read_cell, read_labels, values_from_text
+from train.glue.cells import cells_by_path, values_from_text
+from train.glue.labels import labels_path, read_labels
 from train.glue.score import Values, scores_of
 from train.glue.tasks import TASKS, Task
 
@@ -23,28 +23,17 @@ def refuse_edited_cells(out: Path) -> None:
     the next `symbert glue` on it puts them there.
     """
     labels: dict[str, Mapping[str, Values]] = {}
-    for path in sorted((out / "cells").glob("*/*.json")):
-        cell = read_cell(path)
-        task = TASKS.get(cell["identity"].get("task"))
+    for path, cell in cells_by_path(out):
+        task = TASKS.get(cell["identity"]["task"])
         if task is None or not labels_path(out, task).is_file():
             continue
         if task.name not in labels:
-            labels[task.name] = _labels(out, task)
-        for record in (cell, cell["noise"]) if "noise" in cell else (cell,):
+            labels[task.name] = read_labels(out, task)
+        for record in (cell, cell["noise"]) if cell.get("noise") else (cell,):
             if problem := _problem(task, record, labels[task.name]):
                 raise with_hint(
                     TrainError(f"{path} is damaged: {problem}"), "delete it and let `symbert glue` train it again"
                 )
-
-
-def _labels(out: Path, task: Task) -> Mapping[str, Values]:
-    try:
-        return read_labels(out, task)
-    except TrainError:
-        raise
-    except (ValueError, TypeError, AttributeError) as error:
-        again = "delete it and run `symbert glue` again"
-        raise damaged(labels_path(out, task), str(error), TrainError, again) from None
 
 
 def _problem(task: Task, record: Mapping[str, Any], labels: Mapping[str, Values]) -> str | None:

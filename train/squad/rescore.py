@@ -6,7 +6,7 @@ from typing import Any
 
 from durable.errors import with_hint
 from train.errors import TrainError
-from train.glue.cells import read_cell
+from train.glue.cells import cells_by_path
 from train.glue.rescore import other_score
 from train.squad.read import SquadData
 from train.squad.score import scores_of
@@ -14,8 +14,8 @@ from train.squad.score import scores_of
 
 def refuse_edited_cells(out: Path, data: SquadData) -> None:
     """Score the answers of every finished cell again. Raises TrainError, naming the file, at another result."""
-    for path in sorted((out / "cells").glob("*/*.json")):
-        if problem := _problem(read_cell(path), data):
+    for path, cell in cells_by_path(out):
+        if problem := _problem(cell, data):
             again = "delete it and let `symbert squad` train it again"
             raise with_hint(TrainError(f"{path} is damaged: {problem}"), again)
 
@@ -23,6 +23,8 @@ def refuse_edited_cells(out: Path, data: SquadData) -> None:
 def _problem(cell: Mapping[str, Any], data: SquadData) -> str | None:
     try:
         found = scores_of(data.validation, cell["predictions"], data.version)
-        return other_score(cell, found)
-    except (KeyError, TypeError, AttributeError) as error:
-        return f"its answers cannot be scored: {error!r}"
+    except KeyError as error:
+        return f"it has no answer to the question {error}"
+    if more := sorted(cell["scores"].keys() - found.keys()):
+        return f"it has a score `{more[0]}`, which its answers do not give"
+    return other_score(cell, found)
