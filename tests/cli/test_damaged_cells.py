@@ -15,7 +15,6 @@ GONE = object()
 NESTED = "[" * 100_000
 SETTINGS = ["--seeds", "2", "--workers", "1", "--device", "cpu", "--quiet", "--set", "epochs=1"]
 SQUAD = ["--set", "max_length=32", "--set", "max_question_length=6", "--set", "doc_stride=8"]
-RECALLED = "; it then finds the cell"
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +185,7 @@ def test_a_damaged_record_of_a_failure_is_refused_with_its_name(
         cell.unlink()
     error = refused(put_in(commands["glue"], copy), capsys)
     assert error.startswith(f"error: {path} is damaged: {reason}")
-    assert "hint: delete it and run the command again" in error
+    assert "hint: delete it; the command that made the folder makes it again" in error
 
 
 def test_cells_of_a_checkpoint_that_was_never_given_are_found_once_it_is(
@@ -204,6 +203,17 @@ def test_cells_of_a_checkpoint_that_was_never_given_are_found_once_it_is(
     assert run([*put_in(commands["glue"], one), "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert (document["trained"], document["found"]) == (0, 8)
+
+
+def test_a_second_folder_without_labels_is_refused_before_its_predictions_are_drawn(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    (copy / "labels" / "cola.json").unlink()
+    for path in copy.glob("cells/*/cola-*.json"):
+        edit(path, "predictions", {"validation": "01"})
+    error = refused(["glue-compare", f"{folder}:original", f"{copy}:shared"], capsys)
+    assert error.startswith(f"error: {copy / 'labels' / 'cola.json'} is missing, expected the labels of cola")
 
 
 def test_a_folder_of_a_search_is_no_glue_folder_but_those_in_it_are(

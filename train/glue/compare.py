@@ -198,7 +198,8 @@ def _with_interval(entry: Difference, first: Model, second: Model, resamples: in
     if entry.number == AVERAGE or not resamples:
         return entry
     task = task_of(entry.number)
-    labels = read_labels(first.folder, task)
+    # Without labels of its own a folder's predictions were not looked at.
+    labels, _ = (read_labels(model.folder, task) for model in (first, second))
     one, other = ([_predictions(model, task, seed) for seed in entry.first.seeds] for model in (first, second))
     return replace(entry, interval=bootstrap_interval(task, entry.number, labels, one, other, resamples))
 

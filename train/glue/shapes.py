@@ -11,7 +11,7 @@ from durable.errors import with_hint
 from train.errors import TrainError
 from train.glue.tasks import TASKS
 
-AGAIN = "delete it and run the command again"
+AGAIN = "delete it; the command that made the folder makes it again"
 Seed = Annotated[int, Field(ge=0)]
 
 
