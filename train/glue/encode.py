@@ -100,7 +100,7 @@ def read_encoded(path: Path) -> Encoded:
     """Map one split into memory. Raises TrainError if its file is damaged."""
     try:
         table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-    except (pa.ArrowInvalid, FileNotFoundError):
+    except (pa.ArrowException, OSError):
         raise with_hint(TrainError(f"{path} is damaged"), f"delete {path.parent}: it is made again") from None
     # A single chunk is mapped without a copy.
     ids = table["ids"].combine_chunks()

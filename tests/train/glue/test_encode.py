@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -112,10 +113,20 @@ def test_a_task_is_tokenized_once_per_data_tokenizer_and_length(
     assert save_encoded(tmp_path, data, find_subject(checkpoint(), print), 12) != place
 
 
-def test_a_damaged_arrow_file_is_an_error_that_names_it(
-    glue: Path, checkpoint: CheckpointFactory, tmp_path: Path
+def cut(content: bytes) -> bytes:
+    return content[:100]
+
+
+def scribble_over_the_footer(content: bytes) -> bytes:
+    return content[:-40] + b"\x7f" * 16 + content[-24:]
+
+
+@pytest.mark.parametrize("damage", [cut, scribble_over_the_footer, lambda _: b""])
+def test_a_damaged_arrow_file_is_an_error_that_names_it_and_what_to_delete(
+    damage: Callable[[bytes], bytes], glue: Path, checkpoint: CheckpointFactory, tmp_path: Path
 ) -> None:
     place = save_encoded(tmp_path, read_task(TASKS["rte"], glue), find_subject(checkpoint(), print), 13)
-    (place / "train.arrow").write_bytes((place / "train.arrow").read_bytes()[:100])
-    with pytest.raises(TrainError, match=r"train\.arrow is damaged"):
+    (place / "train.arrow").write_bytes(damage((place / "train.arrow").read_bytes()))
+    with pytest.raises(TrainError, match=r"train\.arrow is damaged") as caught:
         load_encoded(place, TASKS["rte"])
+    assert caught.value.__notes__ == [f"delete {place}: it is made again"]
