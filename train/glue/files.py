@@ -10,13 +10,15 @@ from train.glue.tasks import Layout, Task
 HUB_DATASET = "nyu-mll/glue"
 
 
-def check_files(tasks: Sequence[Task], data_dir: Path) -> None:
+def check_files(tasks: Sequence[Task], data_dir: Path, *, with_tests: bool = False) -> None:
     """Raises TrainError, naming every task of which a file is not in `data_dir`; reads none."""
     errors: dict[Task, TrainError] = {}
     for task in tasks:
         folder = task_folder(task, data_dir)
         try:
             layout_of(task, folder)
+            if with_tests:
+                find_test_files(task, data_dir)
         except TrainError as error:
             errors[task] = error
     if not errors:
@@ -24,8 +26,7 @@ def check_files(tasks: Sequence[Task], data_dir: Path) -> None:
     first, *others = errors
     refusal = errors[first]
     if others:
-        names, wanted = ", ".join(task.folder for task in errors), " and ".join(_needed(first.layouts[0]))
-        refusal = TrainError(f"{data_dir} lacks {names}: expected {wanted} in {data_dir / first.folder}, and so on")
+        refusal = TrainError(f"{data_dir} lacks files of {', '.join(task.folder for task in errors)}: {refusal}")
     if there := [task.name for task in tasks if task not in errors]:
         with_hint(refusal, f"--tasks {','.join(there)} takes those that are there")
     raise refusal

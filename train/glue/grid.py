@@ -130,7 +130,7 @@ class _Grid:
         refuse_foreign_folder(request.out)
         data_dir, names = request.data_dir, request.tasks
         if data_dir is not None:
-            check_files(names, data_dir)
+            check_files(names, data_dir, with_tests=request.predictions)
         self.data = {task.name: read_task(task, data_dir) for task in names}
         self.tests = {task.name: read_test(task, data_dir) for task in names} if request.predictions else {}
         # Optimizer steps times characters, which stand for tokens.

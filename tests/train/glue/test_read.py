@@ -164,11 +164,24 @@ def test_all_missing_tasks_are_named_with_what_may_be_asked_for_instead(tmp_path
     check_files([TASKS["cola"], TASKS["rte"]], tmp_path)
     with pytest.raises(TrainError) as caught:
         check_files([TASKS[name] for name in ("mrpc", "cola", "rte", "qnli")], tmp_path)
-    wanted = f"expected dev.tsv and train.tsv in {tmp_path / 'MRPC'}, and so on"
-    assert str(caught.value) == f"{tmp_path} lacks MRPC, QNLI: {wanted}"
+    first = f"{tmp_path / 'MRPC'} does not exist, expected dev.tsv and train.tsv in it"
+    assert str(caught.value) == f"{tmp_path} lacks files of MRPC, QNLI: {first}"
     assert caught.value.__notes__ == ["--tasks cola,rte takes those that are there"]
     with pytest.raises(TrainError, match=r"QNLI/dev\.tsv does not exist") as caught:
         check_files([TASKS["cola"], TASKS["qnli"]], tmp_path)
+    assert caught.value.__notes__ == ["--tasks cola takes those that are there"]
+
+
+def test_all_missing_test_sets_are_named_where_they_are_asked_for(tmp_path: Path) -> None:
+    for name in ("cola", "rte", "qnli"):
+        write(tmp_path / TASKS[name].folder, {"train.tsv": [PAIR], "dev.tsv": [PAIR]})
+    write(tmp_path / "CoLA", {"test.tsv": [["index", "sentence"]]})
+    tasks = [TASKS[name] for name in ("cola", "rte", "qnli")]
+    check_files(tasks, tmp_path)
+    with pytest.raises(TrainError) as caught:
+        check_files(tasks, tmp_path, with_tests=True)
+    first = f"{tmp_path / 'RTE' / 'test.tsv'} does not exist, expected the test set of rte"
+    assert str(caught.value) == f"{tmp_path} lacks files of RTE, QNLI: {first}"
     assert caught.value.__notes__ == ["--tasks cola takes those that are there"]
 
 
