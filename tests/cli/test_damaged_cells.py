@@ -97,6 +97,8 @@ CELL = [
     ("predictions", GONE, "`predictions` is missing"),
     ("predictions.validation", [1, 0], "`predictions.validation` is [1, 0], expected a valid string"),
     ("noise", {}, "`noise.scores` is missing"),
+    ("noise", None, "`noise` is None, expected an object"),
+    ("noise", {"scores": {}, "predictions": {}}, "it has no score `matthews_correlation`, which cola has"),
     ("timing", 5, "`timing` is 5, expected an object"),
     ("timing.seeds_together", ["1"], "`timing.seeds_together.0` is '1', expected a valid integer"),
 ]

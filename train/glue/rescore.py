@@ -29,7 +29,7 @@ def refuse_edited_cells(out: Path) -> None:
             continue
         if task.name not in labels:
             labels[task.name] = read_labels(out, task)
-        for record in (cell, cell["noise"]) if cell.get("noise") else (cell,):
+        for record in (cell, cell["noise"]) if "noise" in cell else (cell,):
             if problem := _problem(task, record, labels[task.name]):
                 raise with_hint(
                     TrainError(f"{path} is damaged: {problem}"), "delete it and let `symbert glue` train it again"

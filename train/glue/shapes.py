@@ -66,7 +66,7 @@ class Cell(_Scored):
     """cells/<12 hex>/<task>-<seed>.json."""
 
     identity: _Identity
-    noise: _Scored | None = None
+    noise: _Scored = _Scored(scores={}, predictions={})
     timing: _Timing = _Timing()
 
 
@@ -101,7 +101,7 @@ def refuse_strange_cell(cell: Mapping[str, Any], path: Path, grid: Mapping[str, 
         raise _strange(path, f"it is of other data than {grid_name} has as {name}")
     if (path.parent.name, path.stem) != (weights[:12], f"{name}-{seed}"):
         raise _strange(path, f"its identity is that of {weights[:12]}/{name}-{seed}.json")
-    for record in (cell, cell["noise"]) if cell.get("noise") else (cell,):
+    for record in (cell, cell["noise"]) if "noise" in cell else (cell,):
         for metric in TASKS[name].metrics if name in TASKS else ():
             if metric not in record["scores"]:
                 raise damaged(path, f"it has no score `{metric}`, which {name} has", TrainError, AGAIN)

@@ -79,7 +79,7 @@ def table_of(cells: Iterable[Mapping[str, Any]], grid: Mapping[str, Any], averag
     for cell in cells:
         identity = cell["identity"]
         by_model[identity["weights"]][identity["task"], identity["seed"]] = cell["scores"]
-        if cell.get("noise"):
+        if "noise" in cell:
             damaged[identity["weights"]][identity["task"], identity["seed"]] = cell["noise"]["scores"]
         if degenerate(cell):
             flagged[identity["weights"]].append((identity["task"], identity["seed"]))
