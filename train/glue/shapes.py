@@ -73,7 +73,6 @@ class Cell(_Scored):
 class Labels(Shape):
     """labels/<task>.json."""
 
-    data: str
     labels: dict[str, str]
 
 
