@@ -19,7 +19,10 @@ PURPOSE = 3
 
 
 def typos(words: list[str], rate: float, random: np.random.Generator) -> list[str]:
-    """Each word with probability `rate` gets one edit: a letter put in, taken out, replaced, or two exchanged."""
+    """Each word with probability `rate` gets one edit: a letter put in, taken out, replaced, or two exchanged.
+
+    An edit that would leave the word as it was is not among those drawn from.
+    """
     hit = random.random(len(words)) < rate
     return [_edited(word, random) if is_hit else word for word, is_hit in zip(words, hit, strict=True)]
 
@@ -31,13 +34,22 @@ def drop(words: list[str], rate: float, random: np.random.Generator) -> list[str
 
 
 def swap(words: list[str], rate: float, random: np.random.Generator) -> list[str]:
-    """From left to right, each word changes place with the next with probability `rate`; no word moves twice."""
-    hit = random.random(len(words)) < rate
-    swapped, place = list(words), 0
-    while place < len(words) - 1:
-        if hit[place]:
+    """Neighbours change places so that the expected share of the words that move is `rate`; no word moves twice.
+
+    Each of the n - 1 pairs of neighbours is exchanged with probability rate·n / 2(n - 1), and where n > 2 at most 1/2.
+    From left to right: s for the first pair, s / (1 - s) for the next where the pair before it, which holds one of the
+    same words, stayed as it was.
+    """
+    swapped, place, pairs = list(words), 0, len(words) - 1
+    if pairs < 1:
+        return swapped
+    share = min(rate * len(words) / (2 * pairs), 0.5 if pairs > 1 else 1.0)
+    draws = random.random(pairs)
+    while place < pairs:
+        hit = draws[place] < (share / (1 - share) if place else share)
+        if hit:
             swapped[place : place + 2] = swapped[place + 1], swapped[place]
-        place += 2 if hit[place] else 1
+        place += 2 if hit else 1
     return swapped
 
 
@@ -72,4 +84,5 @@ def _edited(word: str, random: np.random.Generator) -> str:
         first = min(place, len(word) - 2)
         edits.append(word[:place] + word[place + 1 :])
         edits.append(word[:first] + word[first + 1] + word[first] + word[first + 2 :])
+    edits = [edit for edit in edits if edit != word]
     return edits[random.integers(len(edits))]

@@ -61,7 +61,7 @@ class Protocol(FineTuning):
     noise: Literal["none", "typos", "drop", "swap"] = "none"
     """Damage to validation sentences, on which a model is scored beside the clean ones."""
     noise_rate: float = Field(0.1, gt=0, le=1)
-    """Probability that a word is hit by the noise."""
+    """Share of the words that the noise hits."""
 
     def of_task(self, task: Task) -> Self:
         """The same with the settings of the task's own paper, but for those that were given."""

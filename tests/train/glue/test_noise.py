@@ -40,16 +40,45 @@ def test_swap_moves_words_by_one_place(words: list[str], seed: int) -> None:
     assert all(abs(numbered.index(word) - place) <= 1 for place, word in enumerate(swapped))
 
 
+def share_of_words_hit(kind: str, rate: float, length: int, sentences: int) -> float:
+    """Of sentences of unlike words, the share of words that are changed, left out or no longer in their place."""
+    random, hit = np.random.default_rng(1), 0
+    words = [f"word{number}" for number in range(length)]
+    for _ in range(sentences):
+        changed = NOISES[kind](words, rate, random)
+        if kind == "drop":
+            hit += length - len(changed)
+        else:
+            hit += sum(one != other for one, other in zip(words, changed, strict=True))
+    return hit / (length * sentences)
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.1, 0.3])
+@pytest.mark.parametrize("length", [2, 3, 7, 30])
 @pytest.mark.parametrize("kind", NOISES)
-def test_the_rate_is_that_of_the_words(kind: str) -> None:
-    words = [f"word{number}" for number in range(20_000)]
-    changed = NOISES[kind](words, 0.1, np.random.default_rng(1))
-    if kind == "drop":
-        assert len(changed) == pytest.approx(18_000, abs=200)
-    else:
-        hit = sum(one != other for one, other in zip(words, changed, strict=True))
-        # A swap moves two words and spares the next from being hit; one typo in 26 puts in the letter that was there.
-        assert hit == pytest.approx(2 * 20_000 * 0.1 / 1.1 if kind == "swap" else 2_000, abs=200)
+def test_the_rate_is_the_share_of_words_that_are_hit(kind: str, length: int, rate: float) -> None:
+    # A sentence keeps one word: dropping all of n words with probability rate^n spares one of n.
+    expected = rate - rate**length / length if kind == "drop" else rate
+    sentences = 60_000 // length
+    # Swapped words come in twos, so that their count varies most: four standard errors.
+    error = 4 * np.sqrt(2 * rate / (length * sentences))
+    assert share_of_words_hit(kind, rate, length, sentences) == pytest.approx(expected, abs=error)
+
+
+def test_at_the_highest_rate_every_pair_of_neighbours_is_still_exchanged_at_times() -> None:
+    places = {
+        place
+        for seed in range(20)
+        for place, word in enumerate(swap(["a", "b", "c", "d", "e"], 1.0, np.random.default_rng(seed)))
+        if word != "abcde"[place]
+    }
+    assert places == {0, 1, 2, 3, 4}
+    assert share_of_words_hit("swap", 1.0, 5, 200) == pytest.approx(4 / 5)
+    assert share_of_words_hit("swap", 1.0, 2, 200) == 1.0
+
+
+def test_a_single_word_is_neither_dropped_nor_swapped() -> None:
+    assert drop(["alone"], 1.0, np.random.default_rng(1)) == swap(["alone"], 1.0, np.random.default_rng(1)) == ["alone"]
 
 
 def test_noise_is_a_function_of_seed_and_row_and_leaves_training_and_labels_alone(glue: Path) -> None:
