@@ -4,10 +4,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from report.comparison import operator_rank
-from report.document import Block, Charts, Column, Level, LineChart, Mark, Section, Series, Table, Value, count
+from report.document import (
+    Block,
+    Charts,
+    Column,
+    Level,
+    LineChart,
+    Mark,
+    Paragraph,
+    Section,
+    Series,
+    Table,
+    Value,
+    count,
+)
 from report.models import SCORE, Model
 from report.published import SOURCE, Published
 from train.analysis import crossing
+from train.glue.curve import Point, comparable
 from train.glue.score import ModelScores
 
 SHARE_OF_FINAL = 0.95
@@ -15,12 +29,17 @@ SHARE_OF_FINAL = 0.95
 
 def checkpoints_section(own: Sequence[Model], published: Published | None) -> Section | None:
     """GLUE over checkpoints, with the line at 95 % of the best final score; None without two checkpoints of a run."""
-    curves: dict[tuple[str, str, str], dict[int, ModelScores]] = {}
+    runs: dict[str, list[Point]] = {}
     for model in own:
         if model.step is not None:
-            curves.setdefault(("here", model.run, model.operator), {})[model.step] = model.scores
-    paths = [_Path(run, operator, scores) for (_, run, operator), scores in curves.items() if len(scores) > 1]
+            runs.setdefault(model.run, []).append(Point(model.step, model.scores))
+    operators = {model.run: model.operator for model in own}
+    found, left_out = comparable(runs)
+    paths = [
+        _Path(run, operators[run], {point.step: point.scores for point in points}) for run, points in found.items()
+    ]
     blocks: list[Block] = _checkpoint_blocks("checkpoints", "GLUE by checkpoint", paths) if paths else []
+    blocks += [Paragraph(f"GLUE by checkpoint: {note}.") for note in left_out]
     if published and published.checkpoints:
         figure_3 = [_Path(f"{size}, {operator}", operator, dict(by_step))
                     for (size, operator), by_step in published.checkpoints.items()]  # fmt: skip

@@ -7,8 +7,8 @@ from report.models import SCORE, Model
 from report.published import SOURCE
 from report.significance import difference_tables
 from train.analysis import interval
-from train.glue.table import heading, missing_notes
-from train.glue.tasks import NUMBERS
+from train.glue.table import missing_notes
+from train.glue.tasks import NUMBERS, heading
 
 
 def glue_section(own: Sequence[Model], published: Sequence[Model]) -> Section:

@@ -1,6 +1,5 @@
 """Models with GLUE scores: those of a GLUE folder, and the published ones."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from train.glue.score import ModelScores
 from train.glue.table import table_of
 
 SCORE = percent(2)
-CHECKPOINT_NAME = re.compile(r"(?P<run>.+)/step-(?P<step>\d+)$")
 
 
 @dataclass(frozen=True)
@@ -59,10 +57,9 @@ def read_glue(folder: Path) -> GlueFolder:
     refuse_edited_cells(folder)
     models = []
     for row in table_of(read_cells(folder), grid).rows:
-        found = CHECKPOINT_NAME.match(row.name)
-        run, step = (found["run"], int(found["step"])) if found else ("", None)
         operator = str((row.facts or {}).get("operator") or "other")
-        models.append(Model(row.name, "here", operator, row.scores, run, step))
+        step = None if row.noise else row.step
+        models.append(Model(row.name, "here", operator, row.scores, row.run, step))
     return GlueFolder(models, grid)
 
 

@@ -7,8 +7,7 @@ from report.document import Column, Table, Value, decimals, percent, probability
 from report.models import Model
 from train.analysis import holm, paired, signed_rank, welch
 from train.glue.score import Summary
-from train.glue.table import heading
-from train.glue.tasks import NUMBERS
+from train.glue.tasks import NUMBERS, heading
 
 # Scores are shares of 1: a smaller spread than this is no spread.
 ROUNDING = 1e-12

@@ -8,9 +8,12 @@ import pytest
 
 from cli.main import run
 from report.build import Inputs, build_report
+from report.checkpoints import checkpoints_section
 from report.document import Commands, Definitions, Paragraph, Report, Table
 from report.errors import ReportError
+from report.models import Model
 from tests.report.conftest import Study
+from train.glue.score import model_scores
 from train.metrics import read_metrics
 
 
@@ -96,6 +99,25 @@ def test_checkpoints_of_one_run_make_a_curve(built: Report) -> None:
     (row,) = table(built, "checkpoints").rows
     assert row[0] == "pairwise-1"
     assert [column.key for column in table(built, "checkpoints").columns][-2:] == ["step_6", "step_20"]
+
+
+def test_a_curve_of_checkpoints_is_over_what_all_of_them_have_and_says_what_is_left_out() -> None:
+    cola, rte = {"matthews_correlation": 0.1}, {"accuracy": 0.7}
+    scores = [model_scores({("cola", 1): cola}), model_scores({("cola", 1): cola, ("rte", 1): rte})]
+    models = [
+        Model(f"{run} {step}", "here", "original", found, run, step)
+        for run in ("run (aaaaaaaaaaaa)", "run (bbbbbbbbbbbb)")
+        for step, found in zip((6, 20), scores, strict=True)
+    ]
+    section = checkpoints_section(models, None)
+    assert section is not None
+    (curve,) = [block for block in section.blocks if isinstance(block, Table)]
+    assert [(row[0], *row[-2:]) for row in curve.rows] == [
+        ("run (aaaaaaaaaaaa)", 0.1, 0.1),
+        ("run (bbbbbbbbbbbb)", 0.1, 0.1),
+    ]
+    told = "GLUE by checkpoint: the curves hold 1 of nine numbers, those of all checkpoints; left out: rte."
+    assert Paragraph(told) in section.blocks
 
 
 def test_the_commands_repeat_the_numbers(built: Report, glue: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -308,6 +308,7 @@ def _facts(subject: Subject, protocol: FineTuning) -> dict[str, Any]:
     facts = {
         "name": subject.name,
         "run": subject.run,
+        "run_folder": None if subject.step is None else str(subject.folder.resolve().parent.parent),
         "step": subject.step,
         "model": subject.model,
         "model_type": config.model_type,

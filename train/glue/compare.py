@@ -18,9 +18,10 @@ from train.errors import TrainError
 from train.glue.bootstrap import RESAMPLES, Predictions, bootstrap_interval
 from train.glue.cells import read_cells, read_glue_grid, values_from_text
 from train.glue.labels import read_labels
+from train.glue.names import names_of
 from train.glue.rescore import refuse_edited_cells
 from train.glue.score import ModelScores, Summary, model_scores
-from train.glue.table import degenerate, names_of
+from train.glue.table import degenerate
 from train.glue.tasks import NUMBERS, Task, task_of
 
 AVERAGE = "glue"

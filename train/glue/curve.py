@@ -1,19 +1,29 @@
 """GLUE over the checkpoints of a run, and where it passes 95 % of the best final score.
 
 That line is the one of Figure 3 of Courtois et al. (2024, arXiv 2406.06366): 95 % of the best run's score at its last
-checkpoint, the same for all runs.
+checkpoint, the same for all runs. So all points are over the same numbers, those of one run over the same seeds.
 """
 
 import csv
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from train.analysis import crossing
-from train.glue.score import Summary
+from train.glue.score import ModelScores, Summary
+from train.glue.tasks import AVERAGES, Groups, heading
 
 SHARE = 0.95
+
+
+@dataclass(frozen=True)
+class Point:
+    """A checkpoint of a run, and what was measured of it."""
+
+    step: int
+    scores: ModelScores
+    weights: str = ""
 
 
 @dataclass(frozen=True)
@@ -23,6 +33,8 @@ class RunCurve:
     run: str
     steps: tuple[int, ...]
     scores: tuple[Summary, ...]
+    weights: tuple[str, ...]
+    """sha256 of the weights of each checkpoint."""
 
     @property
     def means(self) -> list[float]:
@@ -33,10 +45,75 @@ class RunCurve:
         return crossing(self.steps, self.means, level)
 
 
-def run_curve(run: str, points: Sequence[tuple[int, Summary]]) -> RunCurve:
-    """A curve of (step, score) in any order."""
-    ordered = sorted(points, key=lambda point: point[0])
-    return RunCurve(run, tuple(step for step, _ in ordered), tuple(score for _, score in ordered))
+def run_curve(run: str, points: Sequence[tuple[int, Summary, str]]) -> RunCurve:
+    """A curve of (step, score, hash of the weights) in any order."""
+    steps, scores, weights = zip(*sorted(points, key=lambda point: point[0]), strict=True)
+    return RunCurve(run, steps, scores, weights)
+
+
+def comparable(runs: Mapping[str, Sequence[Point]]) -> tuple[dict[str, list[Point]], list[str]]:
+    """The runs with several checkpoints, by step, on what can be compared; and notes on what that leaves out.
+
+    All points hold the numbers that each of them has, and those of a run the seeds that each of them has. A run has
+    no points if nothing is left, or if there are two checkpoints of one step.
+    """
+    several = {run: [point for point in points if point.scores.averaged] for run, points in runs.items()}
+    several = {run: sorted(points, key=lambda p: p.step) for run, points in several.items() if len(points) > 1}
+    notes, found = [], {}
+    for run, points in list(several.items()):
+        steps = [point.step for point in points]
+        if twice := sorted({step for step in steps if steps.count(step) > 1}):
+            notes.append(f"{run}: no curve, since there is more than one checkpoint of step {twice[0]:,}")
+            del several[run]
+    if not several:
+        return {}, notes
+    numbers, note = _common_numbers([point for points in several.values() for point in points])
+    notes += [note] if note else []
+    for run, points in several.items() if numbers else ():
+        found[run], note = _on_common_seeds(run, points, numbers)
+        notes += [note] if note else []
+    return {run: points for run, points in found.items() if points}, notes
+
+
+def _common_numbers(points: Sequence[Point]) -> tuple[set[str], str]:
+    """The numbers of the averages of all points, and a note if some have others too."""
+    kind = points[0].scores.kind
+    groups, name = AVERAGES[kind]
+    common: Groups = tuple(group for group in groups if all(group in point.scores.averaged for point in points))
+    numbers = {number for group in common for number in group}
+    rest = [
+        heading(n) for group in groups for n in group if n not in numbers and any(n in p.scores.numbers for p in points)
+    ]
+    if not rest:
+        return numbers, ""
+    if not numbers:
+        return numbers, f"no curve, since the checkpoints have none of the {name} in common"
+    held = f"the curves hold {len(common)} of {name}, those of all checkpoints"
+    return numbers, f"{held}; left out: {', '.join(rest)}"
+
+
+def _on_common_seeds(run: str, points: Sequence[Point], numbers: set[str]) -> tuple[list[Point], str]:
+    """The points over these numbers and the seeds that all have, and a note if there are others."""
+    columns: list[set[int]] = [set(point.scores.numbers[number].seeds) for point in points for number in numbers]
+    seeds: set[int] = set.intersection(*columns)
+    rest = sorted(set.union(*columns) - seeds)
+    if not seeds:
+        return [], f"{run}: no curve, since its checkpoints have no seed in common"
+    kept = [replace(point, scores=point.scores.only(numbers, seeds)) for point in points]
+    if not rest:
+        return kept, ""
+    over, others = (",".join(map(str, sorted(some))) for some in (seeds, rest))
+    return kept, f"{run}: the curve is over seed {over}, which all its checkpoints have; left out: {others}"
+
+
+def curves_of(runs: Mapping[str, Sequence[Point]]) -> tuple[list[RunCurve], list[str]]:
+    """The curves of runs, on what `comparable` leaves, and its notes."""
+    found, notes = comparable(runs)
+    curves = [
+        run_curve(run, [(p.step, p.scores.average, p.weights) for p in points if p.scores.average is not None])
+        for run, points in found.items()
+    ]
+    return curves, notes
 
 
 def line_of(curves: Sequence[RunCurve]) -> float:
@@ -57,17 +134,18 @@ def curve_notes(curves: Sequence[RunCurve]) -> list[str]:
 
 
 def curves_as_csv(curves: Sequence[RunCurve]) -> str:
-    """One line a checkpoint: run, step, score, its standard deviation, number of seeds."""
+    """One line a checkpoint: run, step, score, its standard deviation, number of seeds, hash of the weights."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["run", "step", "glue", "glue_std", "seeds"])
+    writer.writerow(["run", "step", "glue", "glue_std", "seeds", "weights"])
     for curve in curves:
-        for step, score in zip(curve.steps, curve.scores, strict=True):
+        for step, score, weights in zip(curve.steps, curve.scores, curve.weights, strict=True):
             deviation = score.standard_deviation
-            writer.writerow([curve.run, step, score.mean, "" if deviation is None else deviation, len(score.seeds)])
+            shown = "" if deviation is None else deviation
+            writer.writerow([curve.run, step, score.mean, shown, len(score.seeds), weights])
     return file.getvalue()
 
 
 def curve_document(curve: RunCurve) -> dict[str, Any]:
     """A curve for programs."""
-    return {"run": curve.run, "steps": list(curve.steps), "glue": curve.means}
+    return {"run": curve.run, "steps": list(curve.steps), "glue": curve.means, "weights": list(curve.weights)}

@@ -9,9 +9,9 @@ from typing import Any
 
 from durable.files import write_json
 from train.glue.cells import Cell, Data, read_record
+from train.glue.names import names_of
 from train.glue.protocol import FineTuning
 from train.glue.shapes import AGAIN, FailedCell
-from train.glue.table import names_of
 
 FAILED = "failed"
 

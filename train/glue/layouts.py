@@ -15,7 +15,8 @@ from durable.files import write_text
 from train.glue.curve import curve_document, curves_as_csv
 from train.glue.published import Published, PublishedRow
 from train.glue.score import Summary
-from train.glue.table import NONE, Row, Table, heading, table_of
+from train.glue.table import NONE, Row, Table, table_of
+from train.glue.tasks import heading
 
 
 def write_table(
@@ -39,8 +40,11 @@ def write_files(out: Path, table: Table) -> None:
     write_text(out / "table.tex", as_latex(table))
     write_text(out / "table.csv", as_csv(table))
     write_text(out / "table.json", json.dumps(as_document(table), indent=2, ensure_ascii=False) + "\n")
-    if table.curves():
-        write_text(out / "curve.csv", curves_as_csv(table.curves()))
+    curves = table.curves()
+    if curves:
+        write_text(out / "curve.csv", curves_as_csv(curves))
+    else:
+        (out / "curve.csv").unlink(missing_ok=True)
 
 
 def as_markdown(table: Table) -> str:

@@ -5,7 +5,7 @@ f1, matthews_correlation, pearson, spearmanr. All are shares of 1; tables show p
 """
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,9 +66,13 @@ class Summary:
     values: tuple[float, ...]
     """In the order of `seeds`."""
 
+    @property
+    def by_seed(self) -> dict[int, float]:
+        return dict(zip(self.seeds, self.values, strict=True))
+
     def only(self, seeds: Sequence[int]) -> "Summary":
         """The same for some of the seeds, in the order given."""
-        by_seed = dict(zip(self.seeds, self.values, strict=True))
+        by_seed = self.by_seed
         return Summary(tuple(seeds), tuple(by_seed[seed] for seed in seeds))
 
     @property
@@ -105,6 +109,17 @@ class ModelScores:
         """The numbers that the average lacks."""
         return tuple(number for group in AVERAGES[self.kind][0] for number in group if group not in self.averaged)
 
+    def only(self, numbers: Collection[str], seeds: Collection[int]) -> "ModelScores":
+        """The same for some of the numbers and of the seeds that have them, averaged anew."""
+        kept = {number: self.numbers[number] for number in self.numbers if number in numbers}
+        return summed(
+            {
+                number: {seed: value for seed, value in summary.by_seed.items() if seed in seeds}
+                for number, summary in kept.items()
+            },
+            self.kind,
+        )
+
 
 def model_scores(cells: Mapping[tuple[str, int], Scores], kind: str = "nine") -> ModelScores:
     """Sum up {(task, seed): metrics} of one model.
@@ -117,7 +132,12 @@ def model_scores(cells: Mapping[tuple[str, int], Scores], kind: str = "nine") ->
     for (task, seed), scores in sorted(cells.items()):
         for number, value in numbers_of(TASKS[task], scores).items():
             by_number.setdefault(number, {})[seed] = value
-    order = [number for task in TASKS.values() for number in task.numbers if number in by_number]
+    return summed(by_number, kind)
+
+
+def summed(by_number: Mapping[str, Mapping[int, float]], kind: str = "nine") -> ModelScores:
+    """The scores of {number: {seed: value}}; a number without a seed is none."""
+    order = [number for task in TASKS.values() for number in task.numbers if by_number.get(number)]
     numbers = {number: _summary(by_number[number]) for number in order}
     groups = [[by_number[number] for number in group] for group in ModelScores(numbers, None, kind).averaged]
     return ModelScores(numbers, _average(groups), kind)

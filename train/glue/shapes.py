@@ -35,6 +35,7 @@ class _Checkpoint(Shape):
     name: str
     model: str
     run: str
+    run_folder: str = ""
     step: int | None = None
 
 

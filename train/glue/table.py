@@ -4,12 +4,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from train.glue.curve import RunCurve, curve_notes, run_curve
+from train.glue.curve import Point, RunCurve, curve_notes, curves_of
+from train.glue.names import names_of, runs_of
 from train.glue.published import Published
-from train.glue.score import ModelScores, Scores, Summary, model_scores
-from train.glue.tasks import AVERAGES, NUMBERS, TASKS, task_of
+from train.glue.score import ModelScores, Scores, model_scores
+from train.glue.tasks import AVERAGES, NUMBERS, TASKS, heading, task_of
 
-HEADINGS = {"mnli_m": "mnli-m", "mnli_mm": "mnli-mm"}
 NONE = "–"
 
 
@@ -25,6 +25,13 @@ class Row:
     """(task, seed) of runs that give one answer to everything; they count in all means."""
     noise: str = ""
     """What was done to the validation sentences, as `typos 0.1`; empty for the clean ones."""
+    run: str = ""
+    """The run that it is a checkpoint of, by a name that no other run has."""
+
+    @property
+    def step(self) -> int | None:
+        """Steps of pre-training, where they are known."""
+        return (self.facts or {}).get("step")
 
 
 @dataclass(frozen=True)
@@ -59,16 +66,19 @@ class Table:
                 notes.append(f"{row.name}: seeds differ ({uneven}); the average is over {over}")
         notes += [note for row in self.rows for note in _about_degenerate(row)]
         theirs = self.published.notes if self.published else ()
-        return [*notes, *curve_notes(self.curves()), *self.remarks, *theirs]
+        curves, left_out = curves_of(self._points())
+        return [*notes, *curve_notes(curves), *left_out, *self.remarks, *theirs]
 
     def curves(self) -> list[RunCurve]:
-        """The score over pre-training of every run of which more than one checkpoint has one."""
-        points: dict[str, list[tuple[int, Summary]]] = {}
+        """The score over pre-training of every run with several checkpoints, on the numbers and seeds of them all."""
+        return curves_of(self._points())[0]
+
+    def _points(self) -> dict[str, list[Point]]:
+        points: dict[str, list[Point]] = {}
         for row in self.rows:
-            facts = row.facts or {}
-            if not row.noise and row.scores.average is not None and facts.get("step") is not None:
-                points.setdefault(facts["run"], []).append((facts["step"], row.scores.average))
-        return [run_curve(run, scores) for run, scores in points.items() if len(scores) > 1]
+            if not row.noise and row.step is not None:
+                points.setdefault(row.run, []).append(Point(row.step, row.scores, row.weights))
+        return points
 
 
 def table_of(cells: Iterable[Mapping[str, Any]], grid: Mapping[str, Any], average: str = "nine") -> Table:
@@ -83,13 +93,14 @@ def table_of(cells: Iterable[Mapping[str, Any]], grid: Mapping[str, Any], averag
             damaged[identity["weights"]][identity["task"], identity["seed"]] = cell["noise"]["scores"]
         if degenerate(cell):
             flagged[identity["weights"]].append((identity["task"], identity["seed"]))
-    names = names_of(grid["checkpoints"])
+    names, runs = names_of(grid["checkpoints"]), runs_of(grid["checkpoints"])
     protocol, rows = grid["protocol"], []
     noise = f"{protocol['noise']} {protocol['noise_rate']:g}" if "noise" in protocol else ""
     for weights, scores in by_model.items():
         facts = grid["checkpoints"][weights]
         if scores:
-            rows.append(Row(names[weights], model_scores(scores, average), weights, facts, flagged[weights]))
+            found = model_scores(scores, average)
+            rows.append(Row(names[weights], found, weights, facts, flagged[weights], run=runs[weights]))
         if damaged[weights]:
             name = f"{names[weights]}, {noise}"
             rows.append(Row(name, model_scores(damaged[weights], average), weights, facts, noise=noise))
@@ -140,20 +151,6 @@ def _about_degenerate(row: Row) -> list[str]:
             what = f"{heading(number)} gives one answer to everything under seed {_listed(sorted(bad))}"
             notes.append(f"{row.name}: {what}; {means}")
     return notes
-
-
-def names_of(checkpoints: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """The models' names by weights, as given; models that share one also show the hash of their weights."""
-    names = [facts["name"] for facts in checkpoints.values()]
-    return {
-        weights: facts["name"] if names.count(facts["name"]) == 1 else f"{facts['name']} ({weights[:12]})"
-        for weights, facts in checkpoints.items()
-    }
-
-
-def heading(number: str) -> str:
-    """What a column is called."""
-    return HEADINGS.get(number, number)
 
 
 def _listed(seeds: Sequence[int]) -> str:

@@ -233,6 +233,11 @@ def chosen_average(name: str) -> str:
     return name
 
 
+def heading(number: str) -> str:
+    """What a column of the result table is called."""
+    return number.replace("_", "-")
+
+
 def task_of(number: str) -> Task:
     """The task that a column of the result table belongs to."""
     return next(task for task in TASKS.values() if number in task.numbers)

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from durable.files import write_text
+from train.glue.names import names_of
 from train.glue.score import Summary
-from train.glue.table import NONE, names_of
+from train.glue.table import NONE
 
 HEADINGS = {
     "exact_match": "exact match",
