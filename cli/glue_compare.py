@@ -43,7 +43,7 @@ def _markdown(first: str, second: str, differences: "list[Difference]") -> str:
         if entry.without is not None:
             lines.append(_line(f"{entry.number}, without degenerate runs", entry.without))
     notes = [
-        f"\n{entry.number}: a model gives one answer to everything under seed {', '.join(map(str, entry.degenerate))}\n"
+        f"\n{entry.number}: a model's run is degenerate under seed {', '.join(map(str, entry.degenerate))}\n"
         for entry in differences
         if entry.degenerate and entry.number != "glue"
     ]

@@ -21,7 +21,7 @@ from train.glue.labels import read_labels
 from train.glue.names import names_of
 from train.glue.rescore import refuse_edited_cells
 from train.glue.score import ModelScores, Summary, model_scores
-from train.glue.table import degenerate
+from train.glue.table import degenerate_of
 from train.glue.tasks import NUMBERS, Task, task_of
 
 AVERAGE = "glue"
@@ -56,7 +56,7 @@ class Difference:
     interval: tuple[float, float] | None = None
     """95 % of the difference over resampled examples."""
     degenerate: tuple[int, ...] = ()
-    """Seeds under which a model gives one answer to everything; they are part of the above."""
+    """Seeds under which a model's run is degenerate; they are part of the above."""
     without: "Difference | None" = None
     """The same without those seeds; None if there are none, or nothing is left."""
 
@@ -189,9 +189,8 @@ def _averages(entries: Sequence[Difference]) -> Difference | None:
 
 def _degenerate(model: Model) -> dict[str, list[int]]:
     flagged: dict[str, list[int]] = {}
-    for (task, seed), cell in model.cells.items():
-        if degenerate(cell):
-            flagged.setdefault(task, []).append(seed)
+    for task, seed in degenerate_of(model.cells):
+        flagged.setdefault(task, []).append(seed)
     return flagged
 
 

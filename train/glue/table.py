@@ -1,16 +1,19 @@
 """The result table of a GLUE folder: its rows, and what a reader must know beside them."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from train.glue.curve import Point, RunCurve, curve_notes, curves_of
+from train.glue.degenerate import degeneration
 from train.glue.names import names_of, runs_of
 from train.glue.published import Published
 from train.glue.score import ModelScores, Scores, model_scores
 from train.glue.tasks import AVERAGES, NUMBERS, TASKS, heading, task_of
 
 NONE = "–"
+Records = Mapping[tuple[str, int], Mapping[str, Any]]
+"""Of one model by task and seed: a cell, or its noise."""
 
 
 @dataclass(frozen=True)
@@ -21,8 +24,8 @@ class Row:
     scores: ModelScores
     weights: str = ""
     facts: Mapping[str, Any] | None = None
-    degenerate: Sequence[tuple[str, int]] = ()
-    """(task, seed) of runs that give one answer to everything; they count in all means."""
+    degenerate: Mapping[tuple[str, int], str] = field(default_factory=dict)
+    """(task, seed) of degenerate runs, and what they are; they count in all means."""
     noise: str = ""
     """What was done to the validation sentences, as `typos 0.1`; empty for the clean ones."""
     run: str = ""
@@ -83,44 +86,44 @@ class Table:
 
 def table_of(cells: Iterable[Mapping[str, Any]], grid: Mapping[str, Any], average: str = "nine") -> Table:
     """The table of all cells of a GLUE folder, models in the order in which they came to it."""
-    by_model: dict[str, dict[tuple[str, int], Scores]] = {weights: {} for weights in grid["checkpoints"]}
-    damaged: dict[str, dict[tuple[str, int], Scores]] = {weights: {} for weights in grid["checkpoints"]}
-    flagged: dict[str, list[tuple[str, int]]] = {weights: [] for weights in grid["checkpoints"]}
+    by_model: dict[str, dict[tuple[str, int], Mapping[str, Any]]] = {weights: {} for weights in grid["checkpoints"]}
+    damaged: dict[str, dict[tuple[str, int], Mapping[str, Any]]] = {weights: {} for weights in grid["checkpoints"]}
     for cell in cells:
         identity = cell["identity"]
-        by_model[identity["weights"]][identity["task"], identity["seed"]] = cell["scores"]
+        by_model[identity["weights"]][identity["task"], identity["seed"]] = cell
         if "noise" in cell:
-            damaged[identity["weights"]][identity["task"], identity["seed"]] = cell["noise"]["scores"]
-        if degenerate(cell):
-            flagged[identity["weights"]].append((identity["task"], identity["seed"]))
+            damaged[identity["weights"]][identity["task"], identity["seed"]] = cell["noise"]
     names, runs = names_of(grid["checkpoints"]), runs_of(grid["checkpoints"])
     protocol, rows = grid["protocol"], []
     noise = f"{protocol['noise']} {protocol['noise_rate']:g}" if "noise" in protocol else ""
-    for weights, scores in by_model.items():
-        facts = grid["checkpoints"][weights]
-        if scores:
-            found = model_scores(scores, average)
-            rows.append(Row(names[weights], found, weights, facts, flagged[weights], run=runs[weights]))
-        if damaged[weights]:
-            name = f"{names[weights]}, {noise}"
-            rows.append(Row(name, model_scores(damaged[weights], average), weights, facts, noise=noise))
+    for weights, facts in grid["checkpoints"].items():
+        if clean := by_model[weights]:
+            found = model_scores(_scores(clean), average)
+            rows.append(Row(names[weights], found, weights, facts, degenerate_of(clean), run=runs[weights]))
+        if noisy := damaged[weights]:
+            found = model_scores(_scores(noisy), average)
+            rows.append(Row(f"{names[weights]}, {noise}", found, weights, facts, degenerate_of(noisy), noise))
     return Table(rows, grid["protocol"], average, _own_settings(by_model))
 
 
-def _own_settings(cells: Mapping[str, Mapping[tuple[str, int], Scores]]) -> list[str]:
+def degenerate_of(records: Records) -> dict[tuple[str, int], str]:
+    """(task, seed) of the degenerate runs of a model, and what they are."""
+    found = {(task, seed): degeneration(TASKS[task], record) for (task, seed), record in records.items()}
+    return {key: what for key, what in found.items() if what}
+
+
+def _scores(records: Records) -> dict[tuple[str, int], Scores]:
+    return {key: record["scores"] for key, record in records.items()}
+
+
+def _own_settings(cells: Mapping[str, Records]) -> list[str]:
     """What is not the protocol's, of the tasks that are there; a cell holds what was used."""
-    present = {task for scores in cells.values() for task, _ in scores}
+    present = {task for records in cells.values() for task, _ in records}
     return [
         f"{name}: no part of the average; unless set, {', '.join(f'{key} {value:g}' for key, value in own.items())}"
         for name, own in ((task.name, task.settings) for task in TASKS.values())
         if own and name in present
     ]
-
-
-def degenerate(cell: Mapping[str, Any]) -> bool:
-    """Whether the model gives one answer to every example of a split: one class, or one and the same number."""
-    digits = TASKS[cell["identity"]["task"]].one_digit
-    return any(len(set(text if digits else text.split())) < 2 for text in cell["predictions"].values())
 
 
 def missing_notes(models: Iterable[tuple[str, ModelScores]]) -> list[str]:
@@ -139,18 +142,23 @@ def missing_notes(models: Iterable[tuple[str, ModelScores]]) -> list[str]:
 def _about_degenerate(row: Row) -> list[str]:
     notes = []
     for number, summary in row.scores.numbers.items():
-        task = task_of(number).name
-        bad = {seed for name, seed in row.degenerate if name == task}
+        bad = {seed: what for (task, seed), what in row.degenerate.items() if task == task_of(number).name}
         rest = summary.only([seed for seed in summary.seeds if seed not in bad])
         if bad:
             means = (
                 f"{100 * rest.mean:.2f} without, {100 * summary.mean:.2f} with"
                 if rest.seeds
-                else f"no other seed, so {100 * summary.mean:.2f} is the score of one answer"
+                else f"no other seed, so {100 * summary.mean:.2f} is the score of degenerate runs"
             )
-            what = f"{heading(number)} gives one answer to everything under seed {_listed(sorted(bad))}"
-            notes.append(f"{row.name}: {what}; {means}")
+            notes.append(f"{row.name}: {heading(number)} is degenerate under {_reasons(bad)}; {means}")
     return notes
+
+
+def _reasons(bad: Mapping[int, str]) -> str:
+    by_reason: dict[str, list[int]] = {}
+    for seed, what in sorted(bad.items()):
+        by_reason.setdefault(what, []).append(seed)
+    return ", ".join(f"seed {_listed(seeds)} ({what})" for what, seeds in by_reason.items())
 
 
 def _listed(seeds: Sequence[int]) -> str:

@@ -11,6 +11,7 @@ import pytest
 from tests.train.glue.conftest import CheckpointFactory, write_tsv
 from train.errors import TrainError
 from train.glue.cells import values_as_text, values_from_text
+from train.glue.degenerate import ONE_ANSWER
 from train.glue.grid import run_grid
 from train.glue.protocol import Protocol, resolve_protocol
 from train.glue.read import from_datasets, read_task
@@ -96,8 +97,8 @@ def test_one_intent_for_everything_is_flagged() -> None:
         return {"identity": identity, "scores": {"accuracy": 0.1}, "predictions": {"validation": predictions}}
 
     grid = {"checkpoints": {"w": {"name": "m"}}, "protocol": {}, "tasks": {"massive": {}}}
-    assert table_of([cell("12 12")], grid).rows[0].degenerate == [("massive", 1)]
-    assert table_of([cell("12 21")], grid).rows[0].degenerate == []
+    assert table_of([cell("12 12")], grid).rows[0].degenerate == {("massive", 1): ONE_ANSWER}
+    assert table_of([cell("12 21")], grid).rows[0].degenerate == {}
     assert model_scores({("massive", 1): {"accuracy": 0.1}}).average is None
 
 

@@ -4,8 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from train.glue.layouts import as_csv, as_latex, as_markdown, write_table
-from train.glue.table import degenerate, table_of
+import numpy as np
+
+from train.glue.degenerate import LEAST_SPREAD, NO_CORRELATION, NO_SPREAD, ONE_ANSWER, degeneration
+from train.glue.layouts import as_csv, as_document, as_latex, as_markdown, write_table
+from train.glue.table import table_of
+from train.glue.tasks import TASKS
 
 A, B = "a" * 64, "b" * 64
 ALL = {
@@ -109,18 +113,54 @@ def test_runs_that_give_one_answer_to_everything_are_flagged_and_kept() -> None:
     good, bad = cell(A, "cola", 1, {"matthews_correlation": 0.4}), cell(A, "cola", 2, {"matthews_correlation": 0.0})
     bad["predictions"] = {"validation": "1111"}
     table = table_of([good, bad], GRID)
-    assert table.rows[0].degenerate == [("cola", 2)]
-    note = "base: cola gives one answer to everything under seed 2; 40.00 without, 20.00 with\n"
+    assert table.rows[0].degenerate == {("cola", 2): ONE_ANSWER}
+    note = "base: cola is degenerate under seed 2 (one answer to everything); 40.00 without, 20.00 with\n"
     assert note in as_markdown(table)
-    note = "base: cola gives one answer to everything under seed 2; no other seed, so 0.00 is the score of one answer\n"
+    note = "(one answer to everything); no other seed, so 0.00 is the score of degenerate runs\n"
     assert note in as_markdown(table_of([bad], GRID))
 
 
-def test_constant_numbers_of_stsb_are_degenerate_and_a_mixture_of_classes_is_not() -> None:
-    constant = cell(A, "stsb", 1)
-    constant["predictions"] = {"validation": "2.5 2.5 2.5"}
-    assert degenerate(constant)
-    assert not degenerate(cell(A, "stsb", 1))
-    half = cell(A, "mnli", 1)
-    half["predictions"] = {"validation_matched": "012", "validation_mismatched": "000"}
-    assert degenerate(half)
+def test_degenerate_runs_on_noisy_sentences_are_flagged_in_the_noisy_row() -> None:
+    one, other = cell(A, "cola", 1), cell(A, "cola", 2)
+    one["noise"] = {"scores": {"matthews_correlation": 0.2}, "predictions": {"validation": "0110"}}
+    other["noise"] = {"scores": {"matthews_correlation": 0.0}, "predictions": {"validation": "1110"}}
+    table = table_of([one, other], {**GRID, "protocol": {"noise": "typos", "noise_rate": 0.1}})
+    assert [row.degenerate for row in table.rows] == [{}, {("cola", 2): NO_CORRELATION}]
+    note = "base, typos 0.1: cola is degenerate under seed 2 (a Matthews correlation of 0); 20.00 without, 10.00 with"
+    assert note in table.notes()
+    assert [model["degenerate"] for model in as_document(table)["models"]] == [[], ["cola-2"]]
+
+
+def test_several_ways_of_being_degenerate_are_named_apart() -> None:
+    runs = [cell(A, "cola", seed, {"matthews_correlation": 0.0}) for seed in (1, 2, 3)]
+    runs[1]["predictions"] = {"validation": "1111"}
+    (note, *_) = [note for note in table_of(runs, GRID).notes() if "degenerate" in note]
+    assert "seed 1,3 (a Matthews correlation of 0), seed 2 (one answer to everything);" in note
+
+
+def found(task: str, texts: dict[str, str], **scores: float) -> str:
+    return degeneration(TASKS[task], {"predictions": texts, "scores": scores})
+
+
+def test_one_answer_to_a_split_is_degenerate_and_a_mixture_of_classes_is_not() -> None:
+    assert found("mnli", {"validation_matched": "012", "validation_mismatched": "000"}) == ONE_ANSWER
+    assert not found("mnli", {"validation_matched": "012", "validation_mismatched": "010"})
+    assert not found("massive", {"validation": "11 1"})
+    assert found("massive", {"validation": "11 11"}) == ONE_ANSWER
+
+
+def test_a_matthews_correlation_of_exactly_0_is_degenerate_though_predictions_are_mixed() -> None:
+    assert found("cola", {"validation": "1110"}, matthews_correlation=0.0) == NO_CORRELATION
+    assert not found("cola", {"validation": "1110"}, matthews_correlation=0.001)
+    assert not found("rte", {"validation": "1110"}, accuracy=0.0)
+
+
+def test_predictions_of_stsb_without_a_spread_are_degenerate() -> None:
+    assert found("stsb", {"validation": "2.5 2.5 2.5"}) == ONE_ANSWER
+    assert found("stsb", {"validation": "2.7 2.7000003 2.7000006 2.7"}) == NO_SPREAD
+    assert found("stsb", {"validation": "2.5 nan 2.6"}) == NO_SPREAD
+    assert not found("stsb", {"validation": "2.5 2.6 2.7"})
+    predictions = np.random.default_rng(1).normal(2.5, 1, 500)
+    for factor, expected in ((0.9, NO_SPREAD), (1.1, "")):
+        scaled = predictions / predictions.std() * LEAST_SPREAD * factor
+        assert found("stsb", {"validation": " ".join(map(str, scaled))}) == expected
