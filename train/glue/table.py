@@ -67,6 +67,7 @@ class Table:
                 average = row.scores.average
                 over = f"seeds {_listed(average.seeds)}" if average else "no seed"
                 notes.append(f"{row.name}: seeds differ ({uneven}); the average is over {over}")
+        notes += _unlike_seeds([row for row in self.rows if not row.noise])
         notes += [note for row in self.rows for note in _about_degenerate(row)]
         theirs = self.published.notes if self.published else ()
         curves, left_out = curves_of(self._points())
@@ -137,6 +138,18 @@ def missing_notes(models: Iterable[tuple[str, ModelScores]]) -> list[str]:
         f"missing: {', '.join(map(heading, absent))}"
         for (kind, held, absent), names in alike.items()
     ]
+
+
+def _unlike_seeds(rows: Sequence[Row]) -> list[str]:
+    """A line if the averages of two models are over different seeds."""
+    alike: dict[tuple[int, ...], list[str]] = {}
+    for row in rows:
+        if row.scores.average is not None:
+            alike.setdefault(row.scores.average.seeds, []).append(row.name)
+    if len(alike) < 2:
+        return []
+    listed = "; ".join(f"{_listed(seeds)} of {', '.join(names)}" for seeds, names in alike.items())
+    return [f"the models' averages are over different seeds: {listed}; symbert glue-compare takes those of both"]
 
 
 def _about_degenerate(row: Row) -> list[str]:

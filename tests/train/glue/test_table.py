@@ -68,6 +68,16 @@ def test_seeds_that_differ_between_tasks_are_named() -> None:
     assert "the average is over seeds 1,2\n" in text
 
 
+def test_seeds_that_differ_between_models_are_named() -> None:
+    cells = [cell(B, "rte", seed) for seed in (1, 2, 3)] + [cell(A, "rte", seed) for seed in (1, 2)]
+    note = (
+        "the models' averages are over different seeds: 1,2,3 of base_pairwise; 1,2 of base; "
+        "symbert glue-compare takes those of both"
+    )
+    assert note in table_of(cells, GRID).notes()
+    assert not any("different seeds" in note for note in table_of(cells[:2] + cells[3:], GRID).notes())
+
+
 def test_wnli_gets_a_column_where_a_model_has_it() -> None:
     text = as_markdown(table_of([*WHOLE, cell(B, "wnli", 1, {"accuracy": 0.5})], GRID))
     assert text.splitlines()[0].endswith("| sst2 | wnli |")
