@@ -95,7 +95,7 @@ def as_csv(table: Table) -> str:
         numbers = [theirs.numbers.get(number, "") for number in table.numbers]
         mean, deviation = theirs.average(table.average)
         shown = "" if deviation is None else deviation
-        writer.writerow([theirs.name, "", mean, shown, len(theirs.numbers), "", *numbers])
+        writer.writerow([theirs.name, "", mean, shown, len(theirs.averaged(table.average)), "", *numbers])
     return file.getvalue()
 
 
@@ -119,7 +119,13 @@ def as_document(table: Table) -> dict[str, Any]:
             for row in table.rows
         ],
         "published": [
-            {"name": row.name, "source": row.source, "glue": row.average(table.average)[0], "numbers": row.numbers}
+            {
+                "name": row.name,
+                "source": row.source,
+                "glue": row.average(table.average)[0],
+                "averaged": [number for group in row.averaged(table.average) for number in group],
+                "numbers": row.numbers,
+            }
             for row in _published_rows(table)
         ],
         "curves": [curve_document(curve) for curve in table.curves()],

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib import resources
 from statistics import fmean
 
-from train.glue.tasks import AVERAGES, NUMBERS
+from train.glue.tasks import AVERAGES, NUMBERS, Groups, heading
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,12 @@ class PublishedRow:
 
     def average(self, kind: str) -> tuple[float, float | None]:
         """The GLUE score, of the groups that are there, and its standard deviation where that was published."""
-        groups = [group for group in AVERAGES[kind][0] if set(group) <= self.numbers.keys()]
-        mean = fmean(fmean(self.numbers[number] for number in group) for group in groups)
+        mean = fmean(fmean(self.numbers[number] for number in group) for group in self.averaged(kind))
         return mean, self.standard_deviation if kind == "nine" else None
+
+    def averaged(self, kind: str) -> Groups:
+        """The groups of numbers that the GLUE score holds."""
+        return tuple(group for group in AVERAGES[kind][0] if set(group) <= self.numbers.keys())
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,21 @@ class Published:
     """All published rows, and a sentence for each source."""
 
     rows: tuple[PublishedRow, ...]
-    notes: tuple[str, ...]
+    sources: tuple[str, ...]
+
+    def notes(self, kind: str) -> list[str]:
+        """The sources, and what an average lacks of the published numbers."""
+        groups, name = AVERAGES[kind]
+        held = {row.averaged(kind) for row in self.rows}
+        return [
+            *self.sources,
+            *(
+                f"published: the average holds {len(averaged)} of {name}; "
+                f"missing: {', '.join(heading(n) for group in groups if group not in averaged for n in group)}"
+                for averaged in sorted(held)
+                if len(averaged) < len(groups)
+            ),
+        ]
 
 
 def read_published() -> Published:

@@ -69,7 +69,7 @@ class Table:
                 notes.append(f"{row.name}: seeds differ ({uneven}); the average is over {over}")
         notes += _unlike_seeds([row for row in self.rows if not row.noise])
         notes += [note for row in self.rows for note in _about_degenerate(row)]
-        theirs = self.published.notes if self.published else ()
+        theirs = self.published.notes(self.average) if self.published else ()
         curves, left_out = curves_of(self._points())
         return [*notes, *curve_notes(curves), *left_out, *self.remarks, *theirs]
 

@@ -75,5 +75,18 @@ def test_another_average_of_published_numbers_has_no_deviation(table: Table) -> 
     assert f"| base, pairwise (Courtois et al., 2024) | {100 * expected:.2f} (–) |" in as_markdown(by_task)
 
 
+def test_an_average_that_lacks_wnli_says_so_of_the_published_rows(table: Table) -> None:
+    leaderboard = replace(table, average="leaderboard")
+    note = "published: the average holds 8 of nine tasks; missing: wnli"
+    assert note in leaderboard.notes()
+    *_, row = csv.DictReader(io.StringIO(as_csv(leaderboard)))
+    assert row["numbers"] == "8"
+    assert "wnli" not in as_document(leaderboard)["published"][0]["averaged"]
+    for whole, numbers in (("nine", "9"), ("tasks", "8")):
+        assert not any("published: the average" in note for note in replace(table, average=whole).notes())
+        *_, row = csv.DictReader(io.StringIO(as_csv(replace(table, average=whole))))
+        assert row["numbers"] == numbers
+
+
 def test_without_being_asked_for_nothing_is_shown() -> None:
     assert "Courtois" not in as_markdown(table_of(WHOLE, GRID))
