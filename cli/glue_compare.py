@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.console import AsJson, print_json
+from cli.glue import Average
 
 if TYPE_CHECKING:
     from train.glue.compare import Difference
+    from train.glue.score import ModelScores
 
 MODEL = "GLUE folder of one model, or FOLDER:MODEL by its name in the table."
 
@@ -18,6 +20,10 @@ def glue_compare(
     resamples: Annotated[
         int, typer.Option("--resamples", min=0, help="Times that the examples are drawn anew; 0 leaves it out.")
     ] = 2000,
+    average: Annotated[
+        Average | None,
+        typer.Option("--average", help="As in symbert glue; by default that of the folders' tables."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare two models seed by seed: B - A with paired t, Wilcoxon's and Welch's tests and a bootstrap over examples.
@@ -27,7 +33,7 @@ def glue_compare(
     from train.glue.compare import compare_models, find_model
 
     one, other = find_model(first), find_model(second)
-    differences = compare_models(one, other, resamples=resamples)
+    differences = compare_models(one, other, resamples=resamples, average=average)
     if as_json:
         models = {"first": one.name, "second": other.name}
         print_json({**models, "numbers": {entry.number: _document(entry) for entry in differences}})
@@ -47,7 +53,16 @@ def _markdown(first: str, second: str, differences: "list[Difference]") -> str:
         for entry in differences
         if entry.degenerate and entry.number != "glue"
     ]
+    notes += [f"\n{_held(entry.number, entry.over)}\n" for entry in differences if entry.over]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines) + "".join(notes)
+
+
+def _held(name: str, scores: "ModelScores") -> str:
+    from train.glue.tasks import AVERAGES, heading
+
+    held = f"{name}: the average holds {len(scores.averaged)} of {AVERAGES[scores.kind][1]}"
+    absent = ", ".join(map(heading, scores.missing))
+    return f"{held}; missing in one of the models: {absent}" if absent else held
 
 
 def _line(name: str, entry: "Difference") -> list[str]:
@@ -73,8 +88,10 @@ def _p(value: float) -> str:
 
 
 def _document(entry: "Difference") -> dict[str, Any]:
+    over = {} if entry.over is None else {"average": entry.over.kind, "missing": list(entry.over.missing)}
     tests = {"paired": entry.paired, "signed_rank": entry.signed_rank, "welch": entry.welch}
     return {
+        **over,
         "seeds": list(entry.first.seeds),
         "first": list(entry.first.values),
         "second": list(entry.second.values),

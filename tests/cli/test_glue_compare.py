@@ -31,6 +31,14 @@ def test_glue_compare_prints_a_line_for_every_number_and_the_average(
     assert lines[0].startswith("|  | original | shared | difference | 95 % over examples | paired t | Holm |")
     names = [line.split("|")[1].strip() for line in lines[2:] if line.startswith("|")]
     assert [name for name in names if "without" not in name] == ["cola", "rte", "glue"]
+    assert lines[-1] == (
+        "glue: the average holds 2 of nine numbers; missing in one of the models: "
+        "mrpc, mnli-m, mnli-mm, qqp, stsb, qnli, sst2"
+    )
+    options = ["--resamples", "0", "--average", "leaderboard", "--json"]
+    assert run(["glue-compare", f"{folder}:original", f"{folder}:shared", *options]) == 0
+    average = json.loads(capsys.readouterr().out)["numbers"]["glue"]
+    assert (average["average"], average["missing"][-1]) == ("leaderboard", "wnli")
 
 
 def test_glue_compare_as_json_holds_every_seed_and_test(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,18 +11,20 @@ from typing import Any
 
 import numpy as np
 
+from durable.checked import damaged
 from durable.errors import with_hint
 from durable.settings import difference
 from train.analysis import Comparison, holm, paired, signed_rank, welch
 from train.errors import TrainError
 from train.glue.bootstrap import RESAMPLES, Predictions, bootstrap_interval
-from train.glue.cells import read_cells, read_glue_grid, values_from_text
+from train.glue.cells import read_cells, read_glue_grid, read_record, values_from_text
 from train.glue.labels import read_labels
 from train.glue.names import names_of
 from train.glue.rescore import refuse_edited_cells
-from train.glue.score import ModelScores, Summary, model_scores
+from train.glue.score import ModelScores, Summary, model_scores, summed
+from train.glue.shapes import TableFile
 from train.glue.table import degenerate_of
-from train.glue.tasks import NUMBERS, Task, task_of
+from train.glue.tasks import AVERAGES, NUMBERS, Task, task_of
 
 AVERAGE = "glue"
 
@@ -36,6 +38,8 @@ class Model:
     cells: Mapping[tuple[str, int], Mapping[str, Any]]
     grid: Mapping[str, Any]
     folder: Path
+    average: str = "nine"
+    """Which of AVERAGES the folder's table shows."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,8 @@ class Difference:
     """Seeds under which a model's run is degenerate; they are part of the above."""
     without: "Difference | None" = None
     """The same without those seeds; None if there are none, or nothing is left."""
+    over: ModelScores | None = None
+    """Of the average alone: what it holds, in the first model's scores."""
 
     @property
     def mean(self) -> float:
@@ -92,7 +98,19 @@ def find_model(place: str) -> Model:
         if cell["identity"]["weights"] == fits[0]
     }
     scores = model_scores({key: cell["scores"] for key, cell in cells.items()})
-    return Model(names[fits[0]], scores, cells, grid, folder)
+    return Model(names[fits[0]], scores, cells, grid, folder, _average_of(folder))
+
+
+def _average_of(folder: Path) -> str:
+    """The average of the folder's table; that of the paper where it has none yet."""
+    path = folder / "table.json"
+    if not path.is_file():
+        return "nine"
+    again = "run `symbert glue` on the folder again: it writes the table anew"
+    kind = read_record(path, TableFile, again)["average"]
+    if kind not in AVERAGES:
+        raise damaged(path, f"its average is {kind!r}, expected one of {', '.join(AVERAGES)}", TrainError, again)
+    return str(kind)
 
 
 def _divided(place: str) -> tuple[Path, str]:
@@ -100,10 +118,13 @@ def _divided(place: str) -> tuple[Path, str]:
     return (Path(folder), wanted) if folder else (Path(place), "")
 
 
-def compare_models(first: Model, second: Model, *, resamples: int = RESAMPLES) -> list[Difference]:
-    """Every number that both models have, then the average.
+def compare_models(
+    first: Model, second: Model, *, resamples: int = RESAMPLES, average: str | None = None
+) -> list[Difference]:
+    """Every number that both models have, then the average: one of AVERAGES, by default that of the folders' tables.
 
-    Raises TrainError, with the difference, if protocol or data are not the same, and if nothing is shared.
+    Raises TrainError, with the difference, if protocol or data are not the same, if nothing is shared, and if the
+    tables show different averages where none is asked for.
     """
     changes = difference(first.grid["protocol"], second.grid["protocol"])
     for name in first.grid["tasks"].keys() & second.grid["tasks"].keys():
@@ -112,7 +133,11 @@ def compare_models(first: Model, second: Model, *, resamples: int = RESAMPLES) -
         changes += difference(one, other)
     if changes:
         raise TrainError(f"{first.folder} and {second.folder} cannot be compared: {'; '.join(changes)}")
-    found = compare_scores(first.scores, second.scores, _degenerate(first), _degenerate(second))
+    if average is None and first.average != second.average:
+        error = f"{first.folder} averages {AVERAGES[first.average][1]}, {second.folder} {AVERAGES[second.average][1]}"
+        raise with_hint(TrainError(f"{error}: say which is meant"), f"--average {first.average}")
+    flags = _degenerate(first), _degenerate(second)
+    found = compare_scores(first.scores, second.scores, *flags, average=average or first.average)
     if not found:
         raise TrainError(f"{first.name} and {second.name} share no cell of the same task and seed")
     return [_with_interval(entry, first, second, resamples) for entry in found]
@@ -123,11 +148,13 @@ def compare_scores(
     second: ModelScores,
     first_degenerate: Mapping[str, Sequence[int]] | None = None,
     second_degenerate: Mapping[str, Sequence[int]] | None = None,
+    *,
+    average: str = "nine",
 ) -> list[Difference]:
     """Every number that both models have for a common seed, then the average over such numbers.
 
-    The average takes the numbers and seeds that both models have. The two last arguments give, by task, the seeds
-    whose run is degenerate.
+    The average, one of AVERAGES, takes the numbers and seeds that both models have. The mappings give, by task, the
+    seeds whose run is degenerate.
     """
     flags = [first_degenerate or {}, second_degenerate or {}]
     found = []
@@ -138,8 +165,8 @@ def compare_scores(
             found.append(_difference(number, *pair, flagged))
     corrected = holm([entry.paired.p_value for entry in found if entry.paired])
     found = [replace(entry, corrected=corrected.pop(0) if entry.paired else None) for entry in found]
-    average = _averages([entry for entry in found if entry.number in NUMBERS])
-    return [*found, average] if average else found
+    whole = _average(found, average)
+    return [*found, whole] if whole else found
 
 
 def _pair(first: Summary | None, second: Summary | None) -> tuple[Summary, Summary] | None:
@@ -173,18 +200,14 @@ def _tested(entry: Difference) -> Difference:
     )
 
 
-def _averages(entries: Sequence[Difference]) -> Difference | None:
-    if not entries:
+def _average(entries: Sequence[Difference], kind: str) -> Difference | None:
+    first = summed({entry.number: entry.first.by_seed for entry in entries}, kind)
+    second = summed({entry.number: entry.second.by_seed for entry in entries}, kind)
+    if first.average is None or second.average is None:
         return None
-    seeds = sorted(set.intersection(*(set(entry.first.seeds) for entry in entries)))
-    if not seeds:
-        return None
-    first, second = (
-        Summary(tuple(seeds), tuple(np.mean([side.only(seeds).values for side in sides], axis=0).tolist()))
-        for sides in ([entry.first for entry in entries], [entry.second for entry in entries])
-    )
-    flagged = {seed for entry in entries for seed in entry.degenerate}
-    return _difference(AVERAGE, first, second, flagged)
+    held = {number for group in first.averaged for number in group}
+    flagged = {seed for entry in entries if entry.number in held for seed in entry.degenerate}
+    return replace(_difference(AVERAGE, first.average, second.average, flagged), over=first)
 
 
 def _degenerate(model: Model) -> dict[str, list[int]]:

@@ -77,6 +77,12 @@ class Labels(Shape):
     labels: dict[str, str]
 
 
+class TableFile(Shape):
+    """table.json, as far as it is read again."""
+
+    average: str
+
+
 class _FailedIdentity(Shape):
     weights: str
 

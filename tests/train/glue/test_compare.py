@@ -1,3 +1,4 @@
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from train.glue.grid import run_grid
 from train.glue.protocol import Protocol
 from train.glue.request import Request
 from train.glue.score import metric_of, model_scores
-from train.glue.tasks import NUMBERS, TASKS
+from train.glue.tasks import AVERAGES, NUMBERS, TASKS
 
 
 def by_number(differences: list[Difference]) -> dict[str, Difference]:
@@ -110,6 +111,40 @@ def test_degenerate_runs_are_kept_and_also_left_out() -> None:
     assert found.without.without is None
 
 
+def test_the_average_holds_the_numbers_of_both_models_and_says_which_it_lacks() -> None:
+    one = model_scores(cells(rte={1: 0.5, 2: 0.6}, cola={1: 0.1, 2: 0.3}, qnli={1: 0.2}))
+    other = model_scores(cells(rte={1: 0.5, 2: 0.7}, cola={1: 0.2, 2: 0.3}))
+    average = by_number(compare_scores(one, other))["glue"]
+    assert average.first.values == pytest.approx((0.3, 0.45))
+    assert average.second.values == pytest.approx((0.35, 0.5))
+    assert average.over is not None
+    assert len(average.over.averaged) == 2
+    assert average.over.missing == ("mrpc", "mnli_m", "mnli_mm", "qqp", "stsb", "qnli", "sst2")
+
+
+def test_each_kind_of_average_groups_as_the_table_does() -> None:
+    def scores(shift: float) -> dict[tuple[str, int], dict[str, float]]:
+        mnli = {("mnli", seed): {"accuracy": 0.6 + shift, "accuracy_mm": 0.8} for seed in (1, 2)}
+        rest = {(task, seed): {"accuracy": 0.4 + shift} for task in ("rte", "wnli") for seed in (1, 2)}
+        return {**mnli, **rest}
+
+    for kind in AVERAGES:
+        one, other = model_scores(scores(0.0)), model_scores(scores(0.1))
+        average = by_number(compare_scores(one, other, average=kind))["glue"]
+        assert average.first == model_scores(scores(0.0), kind).average
+        assert average.second == model_scores(scores(0.1), kind).average
+        assert average.over is not None
+        assert average.over.kind == kind
+
+
+def test_seeds_that_are_degenerate_in_no_number_of_the_average_do_not_mark_it() -> None:
+    one = model_scores(cells(rte={1: 0.5, 2: 0.6}, wnli={1: 0.5, 2: 0.45}))
+    other = model_scores(cells(rte={1: 0.5, 2: 0.7}, wnli={1: 0.5, 2: 0.6}))
+    assert by_number(compare_scores(one, other, {"wnli": [1]}))["glue"].degenerate == ()
+    leaderboard = compare_scores(one, other, {"wnli": [1]}, average="leaderboard")
+    assert by_number(leaderboard)["glue"].degenerate == (1,)
+
+
 @pytest.mark.parametrize("task", ["mrpc", "cola", "stsb", "mnli"])
 def test_resampled_metrics_are_those_of_the_drawn_rows(task: str) -> None:
     random = np.random.default_rng(3)
@@ -197,3 +232,27 @@ def test_folders_of_other_protocols_or_data_are_not_compared(folder: Path, tmp_p
         compare_models(first, replace(second, grid={**second.grid, "tasks": tasks}))
     with pytest.raises(TrainError, match="share no cell of the same task and seed"):
         compare_models(first, replace(second, scores=model_scores({})))
+
+
+def test_the_average_is_that_of_the_folders_tables_unless_one_is_asked_for(folder: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(folder, tmp_path / "other")
+    table = json.loads((other / "table.json").read_text())
+    (other / "table.json").write_text(json.dumps({**table, "average": "tasks"}))
+
+    def kind(first: Path, second: Path, average: str | None = None) -> str:
+        models = find_model(f"{first}:original"), find_model(f"{second}:pairwise")
+        found = by_number(compare_models(*models, resamples=0, average=average))["glue"].over
+        assert found is not None
+        return found.kind
+
+    assert kind(folder, folder) == "nine"
+    assert kind(other, other) == "tasks"
+    assert kind(folder, other, "leaderboard") == "leaderboard"
+    with pytest.raises(TrainError, match="averages nine numbers, .*other eight tasks: say which") as caught:
+        kind(folder, other)
+    assert caught.value.__notes__ == ["--average nine"]
+    (other / "table.json").write_text(json.dumps({**table, "average": 5}))
+    with pytest.raises(TrainError, match=r"table\.json is damaged: its average is 5, expected one of nine"):
+        kind(other, other)
+    (other / "table.json").unlink()
+    assert kind(folder, other) == "nine"

@@ -101,7 +101,7 @@ def test_predictions_are_the_likeliest_class_or_the_number_itself() -> None:
 
 
 def cells(**numbers: dict[int, float]) -> dict[tuple[str, int], Scores]:
-    metric = {"rte": "accuracy", "cola": "matthews_correlation", "wnli": "accuracy"}
+    metric = {"rte": "accuracy", "cola": "matthews_correlation", "wnli": "accuracy", "qnli": "accuracy"}
     return {(task, seed): {metric[task]: value} for task, by_seed in numbers.items() for seed, value in by_seed.items()}
 
 
