@@ -28,17 +28,29 @@ def glue_compare(
 ) -> None:
     """Compare two models seed by seed: B - A with paired t, Wilcoxon's and Welch's tests and a bootstrap over examples.
 
-    p-values are two-sided. Holm's correction is over the paired t-tests of the tasks.
+    p-values are two-sided. Holm's correction is over the paired t-tests of the tasks. Where both folders have the same
+    noise, the scores on noisy sentences are compared in the same way, below.
     """
-    from train.glue.compare import compare_models, find_model
+    from train.glue.compare import compare_models, compare_noisy, find_model
 
     one, other = find_model(first), find_model(second)
     differences = compare_models(one, other, resamples=resamples, average=average)
+    noisy = compare_noisy(one, other, resamples=resamples, average=average)
     if as_json:
-        models = {"first": one.name, "second": other.name}
-        print_json({**models, "numbers": {entry.number: _document(entry) for entry in differences}})
-    else:
-        print(_markdown(one.name, other.name, differences), end="")
+        noise = {"kind": one.noise, "numbers": _numbers(noisy)} if noisy else None
+        print_json({"first": one.name, "second": other.name, "numbers": _numbers(differences), "noise": noise})
+        return
+    print(_markdown(one.name, other.name, differences), end="")
+    if noisy:
+        print(f"\nOn sentences with noise, {one.noise}:\n")
+        print(_markdown(one.name, other.name, noisy), end="")
+    elif one.noise != other.noise:
+        kinds = ", ".join(f"{model.noise or 'none'} of {model.name}" for model in (one, other))
+        print(f"\nOn clean sentences alone: the noise is not the same ({kinds})")
+
+
+def _numbers(differences: "list[Difference]") -> dict[str, Any]:
+    return {entry.number: _document(entry) for entry in differences}
 
 
 def _markdown(first: str, second: str, differences: "list[Difference]") -> str:

@@ -50,6 +50,33 @@ def test_glue_compare_as_json_holds_every_seed_and_test(folder: Path, capsys: py
     assert rte["difference"] == pytest.approx(sum(rte["second"]) / 2 - sum(rte["first"]) / 2)
 
 
+def with_noise(folder: Path) -> None:
+    """Say that what the cells found on clean sentences was also found on noisy ones."""
+    grid = json.loads((folder / "grid.json").read_text())
+    edit(folder / "grid.json", protocol={**grid["protocol"], "noise": "swap", "noise_rate": 0.2})
+    for path in folder.glob("cells/*/*.json"):
+        record = json.loads(path.read_text())
+        edit(path, noise={key: record[key] for key in ("scores", "predictions")})
+
+
+def test_scores_on_noisy_sentences_are_a_table_of_their_own(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    noisy = shutil.copytree(folder, tmp_path / "noisy")
+    with_noise(noisy)
+    words = ["glue-compare", f"{noisy}:original", f"{noisy}:shared", "--resamples", "20"]
+    assert run(words) == 0
+    clean, title, damaged = capsys.readouterr().out.partition("\nOn sentences with noise, swap 0.2:\n\n")
+    assert title
+    assert clean == damaged
+    assert run([*words, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["noise"] == {"kind": "swap 0.2", "numbers": document["numbers"]}
+    assert run(["glue-compare", f"{noisy}:original", f"{folder}:shared", "--resamples", "0"]) == 0
+    told = "On clean sentences alone: the noise is not the same (swap 0.2 of original, none of shared)\n"
+    assert capsys.readouterr().out.endswith(told)
+
+
 def test_glue_compare_refuses_what_is_not_one_model(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["glue-compare", str(folder), f"{folder}:shared"]) == 1
     output = capsys.readouterr()

@@ -23,7 +23,7 @@ from train.glue.names import names_of
 from train.glue.rescore import refuse_edited_cells
 from train.glue.score import ModelScores, Summary, model_scores, summed
 from train.glue.shapes import TableFile
-from train.glue.table import degenerate_of
+from train.glue.table import Records, degenerate_of, noise_of
 from train.glue.tasks import AVERAGES, NUMBERS, Task, task_of
 
 AVERAGE = "glue"
@@ -34,12 +34,16 @@ class Model:
     """A model of a GLUE folder, with all its cells."""
 
     name: str
-    scores: ModelScores
-    cells: Mapping[tuple[str, int], Mapping[str, Any]]
+    cells: Records
     grid: Mapping[str, Any]
     folder: Path
     average: str = "nine"
     """Which of AVERAGES the folder's table shows."""
+
+    @property
+    def noise(self) -> str:
+        """What was done to the validation sentences that it was also scored on; empty for nothing."""
+        return noise_of(self.grid["protocol"])
 
 
 @dataclass(frozen=True)
@@ -97,8 +101,7 @@ def find_model(place: str) -> Model:
         for cell in read_cells(folder)
         if cell["identity"]["weights"] == fits[0]
     }
-    scores = model_scores({key: cell["scores"] for key, cell in cells.items()})
-    return Model(names[fits[0]], scores, cells, grid, folder, _average_of(folder))
+    return Model(names[fits[0]], cells, grid, folder, _average_of(folder))
 
 
 def _average_of(folder: Path) -> str:
@@ -121,25 +124,74 @@ def _divided(place: str) -> tuple[Path, str]:
 def compare_models(
     first: Model, second: Model, *, resamples: int = RESAMPLES, average: str | None = None
 ) -> list[Difference]:
-    """Every number that both models have, then the average: one of AVERAGES, by default that of the folders' tables.
+    """Every number that both models have on clean sentences, then the average, one of AVERAGES.
 
-    Raises TrainError, with the difference, if protocol or data are not the same, if nothing is shared, and if the
-    tables show different averages where none is asked for.
+    By default that is the average of the folders' tables. Raises TrainError, with the difference, if protocol or data
+    are not the same but for the noise, on which these scores do not depend; if nothing is shared; and if the tables
+    show different averages where none is asked for.
     """
-    changes = difference(first.grid["protocol"], second.grid["protocol"])
+    changes = difference(_without_noise(first), _without_noise(second))
     for name in first.grid["tasks"].keys() & second.grid["tasks"].keys():
         tasks = (model.grid["tasks"][name] for model in (first, second))
         one, other = ({name: {key: task.get(key) for key in ("data", "settings")}} for task in tasks)
         changes += difference(one, other)
     if changes:
         raise TrainError(f"{first.folder} and {second.folder} cannot be compared: {'; '.join(changes)}")
-    if average is None and first.average != second.average:
-        error = f"{first.folder} averages {AVERAGES[first.average][1]}, {second.folder} {AVERAGES[second.average][1]}"
-        raise with_hint(TrainError(f"{error}: say which is meant"), f"--average {first.average}")
-    flags = _degenerate(first), _degenerate(second)
-    found = compare_scores(first.scores, second.scores, *flags, average=average or first.average)
+    found = _compared(Side(first), Side(second), resamples, average)
     if not found:
         raise TrainError(f"{first.name} and {second.name} share no cell of the same task and seed")
+    return found
+
+
+def compare_noisy(
+    first: Model, second: Model, *, resamples: int = RESAMPLES, average: str | None = None
+) -> list[Difference]:
+    """The same of two models that compare_models compares, on sentences with noise; empty if theirs is not the same."""
+    if not first.noise or first.noise != second.noise:
+        return []
+    return _compared(Side(first, noisy=True), Side(second, noisy=True), resamples, average)
+
+
+def _without_noise(model: Model) -> dict[str, Any]:
+    return {key: value for key, value in model.grid["protocol"].items() if key not in ("noise", "noise_rate")}
+
+
+@dataclass(frozen=True)
+class Side:
+    """A model on clean sentences, or on those with noise."""
+
+    model: Model
+    noisy: bool = False
+
+    @property
+    def records(self) -> Records:
+        cells = self.model.cells
+        return {key: cell["noise"] for key, cell in cells.items() if "noise" in cell} if self.noisy else cells
+
+    @property
+    def scores(self) -> ModelScores:
+        return model_scores({key: record["scores"] for key, record in self.records.items()})
+
+    @property
+    def degenerate(self) -> dict[str, list[int]]:
+        """Seeds by task."""
+        flagged: dict[str, list[int]] = {}
+        for task, seed in degenerate_of(self.records):
+            flagged.setdefault(task, []).append(seed)
+        return flagged
+
+    def predictions(self, task: Task, seed: int) -> Predictions:
+        texts = self.records[task.name, seed]["predictions"]
+        return {split: values_from_text(task, text) for split, text in texts.items()}
+
+
+def _compared(first: Side, second: Side, resamples: int, average: str | None) -> list[Difference]:
+    one, other = first.model, second.model
+    if average is None and one.average != other.average:
+        error = f"{one.folder} averages {AVERAGES[one.average][1]}, {other.folder} {AVERAGES[other.average][1]}"
+        raise with_hint(TrainError(f"{error}: say which is meant"), f"--average {one.average}")
+    flags = first.degenerate, second.degenerate
+    found = compare_scores(first.scores, second.scores, *flags, average=average or one.average)
     return [_with_interval(entry, first, second, resamples) for entry in found]
 
 
@@ -210,23 +262,11 @@ def _average(entries: Sequence[Difference], kind: str) -> Difference | None:
     return replace(_difference(AVERAGE, first.average, second.average, flagged), over=first)
 
 
-def _degenerate(model: Model) -> dict[str, list[int]]:
-    flagged: dict[str, list[int]] = {}
-    for task, seed in degenerate_of(model.cells):
-        flagged.setdefault(task, []).append(seed)
-    return flagged
-
-
-def _with_interval(entry: Difference, first: Model, second: Model, resamples: int) -> Difference:
+def _with_interval(entry: Difference, first: Side, second: Side, resamples: int) -> Difference:
     if entry.number == AVERAGE or not resamples:
         return entry
     task = task_of(entry.number)
     # Without labels of its own a folder's predictions were not looked at.
-    labels, _ = (read_labels(model.folder, task) for model in (first, second))
-    one, other = ([_predictions(model, task, seed) for seed in entry.first.seeds] for model in (first, second))
+    labels, _ = (read_labels(side.model.folder, task) for side in (first, second))
+    one, other = ([side.predictions(task, seed) for seed in entry.first.seeds] for side in (first, second))
     return replace(entry, interval=bootstrap_interval(task, entry.number, labels, one, other, resamples))
-
-
-def _predictions(model: Model, task: Task, seed: int) -> Predictions:
-    texts = model.cells[task.name, seed]["predictions"]
-    return {split: values_from_text(task, text) for split, text in texts.items()}

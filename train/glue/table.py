@@ -95,8 +95,7 @@ def table_of(cells: Iterable[Mapping[str, Any]], grid: Mapping[str, Any], averag
         if "noise" in cell:
             damaged[identity["weights"]][identity["task"], identity["seed"]] = cell["noise"]
     names, runs = names_of(grid["checkpoints"]), runs_of(grid["checkpoints"])
-    protocol, rows = grid["protocol"], []
-    noise = f"{protocol['noise']} {protocol['noise_rate']:g}" if "noise" in protocol else ""
+    noise, rows = noise_of(grid["protocol"]), []
     for weights, facts in grid["checkpoints"].items():
         if clean := by_model[weights]:
             found = model_scores(_scores(clean), average)
@@ -105,6 +104,11 @@ def table_of(cells: Iterable[Mapping[str, Any]], grid: Mapping[str, Any], averag
             found = model_scores(_scores(noisy), average)
             rows.append(Row(f"{names[weights]}, {noise}", found, weights, facts, degenerate_of(noisy), noise))
     return Table(rows, grid["protocol"], average, _own_settings(by_model))
+
+
+def noise_of(protocol: Mapping[str, Any]) -> str:
+    """The kind of noise and its rate, as `typos 0.1`; empty for none."""
+    return f"{protocol['noise']} {protocol['noise_rate']:g}" if "noise" in protocol else ""
 
 
 def degenerate_of(records: Records) -> dict[tuple[str, int], str]:

@@ -2,6 +2,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from tests.train.glue.test_score import cells, reference
 from train.errors import TrainError
 from train.glue.bootstrap import _drawn, _metrics, bootstrap_interval
 from train.glue.cells import values_as_text, values_from_text
-from train.glue.compare import Difference, compare_models, compare_scores, find_model
+from train.glue.compare import Difference, compare_models, compare_noisy, compare_scores, find_model
 from train.glue.grid import run_grid
 from train.glue.protocol import Protocol
 from train.glue.request import Request
@@ -180,6 +181,43 @@ def test_values_come_back_from_text_exactly(task: str) -> None:
     assert np.array_equal(values_from_text(TASKS[task], values_as_text(TASKS[task], values)), values)
 
 
+def scored(out: Path, glue: Path, checkpoint: CheckpointFactory, **protocol: Any) -> Path:
+    """A GLUE folder of two models, STS-B under three seeds."""
+    run_grid(
+        Request(
+            checkpoints=[checkpoint("original"), checkpoint("pairwise")],
+            out=out,
+            tasks=[TASKS["stsb"]],
+            seeds=[1, 2, 3],
+            protocol=Protocol(epochs=2, learning_rate=1e-3, **protocol),
+            data_dir=glue,
+            device="cpu",
+            workers=1,
+        )
+    )
+    return out
+
+
+def test_noisy_scores_are_tested_too_and_clean_ones_do_not_depend_on_the_noise(
+    glue: Path, checkpoint: CheckpointFactory, tmp_path: Path
+) -> None:
+    clean = scored(tmp_path / "clean", glue, checkpoint)
+    typos = scored(tmp_path / "typos", glue, checkpoint, noise="typos", noise_rate=0.3)
+    one, other = find_model(f"{typos}:original"), find_model(f"{typos}:pairwise")
+    noisy = by_number(compare_noisy(one, other, resamples=100))["stsb"]
+    for model, side in ((one, noisy.first), (other, noisy.second)):
+        noise = {key: cell["noise"]["scores"] for key, cell in model.cells.items()}
+        assert side == model_scores(noise).numbers["stsb"]
+    assert noisy.interval is not None
+    assert noisy.interval[0] <= noisy.mean <= noisy.interval[1]
+    undamaged = find_model(f"{clean}:original")
+    assert by_number(compare_models(undamaged, other)) == by_number(compare_models(one, other))
+    assert by_number(compare_models(undamaged, other))["stsb"].first != noisy.first
+    assert compare_noisy(undamaged, other) == []
+    protocol = {**other.grid["protocol"], "noise_rate": 0.1}
+    assert compare_noisy(one, replace(other, grid={**other.grid, "protocol": protocol})) == []
+
+
 @pytest.fixture
 def folder(glue: Path, checkpoint: CheckpointFactory, tmp_path: Path) -> Path:
     run_grid(
@@ -231,7 +269,7 @@ def test_folders_of_other_protocols_or_data_are_not_compared(folder: Path, tmp_p
     with pytest.raises(TrainError, match=r"cannot be compared: cola\.data: "):
         compare_models(first, replace(second, grid={**second.grid, "tasks": tasks}))
     with pytest.raises(TrainError, match="share no cell of the same task and seed"):
-        compare_models(first, replace(second, scores=model_scores({})))
+        compare_models(first, replace(second, cells={}))
 
 
 def test_the_average_is_that_of_the_folders_tables_unless_one_is_asked_for(folder: Path, tmp_path: Path) -> None:
