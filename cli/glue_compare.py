@@ -74,7 +74,7 @@ def _held(name: str, scores: "ModelScores") -> str:
 
     held = f"{name}: the average holds {len(scores.averaged)} of {AVERAGES[scores.kind][1]}"
     absent = ", ".join(map(heading, scores.missing))
-    return f"{held}; missing in one of the models: {absent}" if absent else held
+    return f"{held}; missing in one model or both: {absent}" if absent else held
 
 
 def _line(name: str, entry: "Difference") -> list[str]:

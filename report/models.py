@@ -23,7 +23,7 @@ class Model:
 
     label: str
     group: str
-    """Models of one group compare with its baseline; published sizes are groups of their own."""
+    """Models of one group compare with its baseline; published sizes are groups of their own, and so is noise."""
     operator: str
     scores: ModelScores
     run: str = ""
@@ -59,7 +59,7 @@ def read_glue(folder: Path) -> GlueFolder:
     for row in table_of(read_cells(folder), grid).rows:
         operator = str((row.facts or {}).get("operator") or "other")
         step = None if row.noise else row.step
-        models.append(Model(row.name, "here", operator, row.scores, row.run, step))
+        models.append(Model(row.name, row.noise or "here", operator, row.scores, row.run, step))
     return GlueFolder(models, grid)
 
 

@@ -32,7 +32,7 @@ def test_glue_compare_prints_a_line_for_every_number_and_the_average(
     names = [line.split("|")[1].strip() for line in lines[2:] if line.startswith("|")]
     assert [name for name in names if "without" not in name] == ["cola", "rte", "glue"]
     assert lines[-1] == (
-        "glue: the average holds 2 of nine numbers; missing in one of the models: "
+        "glue: the average holds 2 of nine numbers; missing in one model or both: "
         "mrpc, mnli-m, mnli-mm, qqp, stsb, qnli, sst2"
     )
     options = ["--resamples", "0", "--average", "leaderboard", "--json"]

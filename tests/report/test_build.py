@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from cli.main import run
+from durable.files import write_json
 from report.build import Inputs, build_report
 from report.checkpoints import checkpoints_section
 from report.document import Commands, Definitions, Paragraph, Report, Table
@@ -93,6 +94,25 @@ def test_scores_are_those_of_the_glue_folder(study: Study, built: Report) -> Non
         assert (row[0], row[1], row[2]) == (model["name"], model["glue"]["mean"], model["glue"]["standard_deviation"])
     assert any("holds 1 of nine numbers" in note for note in table(built, "glue").notes)
     assert {row[1] for row in table(built, "glue-tests").rows} == {"original-1"}
+
+
+def test_scores_on_noisy_sentences_compare_with_the_baselines_on_noisy_ones(study: Study, tmp_path: Path) -> None:
+    folder = shutil.copytree(study.glue, tmp_path / "glue")
+    grid = json.loads((folder / "grid.json").read_text("utf-8"))
+    noise = {"noise": "typos", "noise_rate": 0.1}
+    write_json(folder / "grid.json", {**grid, "protocol": {**grid["protocol"], **noise}})
+    for path in folder.glob("cells/*/*.json"):
+        record = json.loads(path.read_text("utf-8"))
+        write_json(path, {**record, "noise": {key: record[key] for key in ("scores", "predictions")}})
+    built = build_report(Inputs(glue=folder))
+    assert [(str(row[0]).endswith(", typos 0.1"), row[1]) for row in table(built, "glue-tests").rows] == [
+        (False, "original-1"),
+        (True, "original-1, typos 0.1"),
+        (False, "original-1"),
+        (True, "original-1, typos 0.1"),
+    ]
+    (row,) = table(built, "checkpoints").rows
+    assert row[0] == "pairwise-1"
 
 
 def test_checkpoints_of_one_run_make_a_curve(built: Report) -> None:

@@ -34,6 +34,17 @@ def runs_of(checkpoints: Checkpoints) -> dict[str, str]:
     return {weights: runs[_key(facts)] for weights, facts in checkpoints.items()}
 
 
+def run_notes(checkpoints: Checkpoints) -> list[str]:
+    """Where each of the runs is that share a name."""
+    shared, runs = _shared(checkpoints), runs_of(checkpoints)
+    folders = {
+        runs[weights]: facts["run_folder"]
+        for weights, facts in checkpoints.items()
+        if facts.get("run") in shared and facts.get("run_folder")
+    }
+    return [f"{run} is the run in {folder}" for run, folder in folders.items()]
+
+
 def _shared(checkpoints: Checkpoints) -> set[str]:
     """Names that several runs have."""
     runs = Counter(run for run, *_ in {_key(facts) for facts in checkpoints.values()})

@@ -6,7 +6,7 @@ from typing import Any
 
 from train.glue.curve import Point, RunCurve, curve_notes, curves_of
 from train.glue.degenerate import degeneration
-from train.glue.names import names_of, runs_of
+from train.glue.names import names_of, run_notes, runs_of
 from train.glue.published import Published
 from train.glue.score import ModelScores, Scores, model_scores
 from train.glue.tasks import AVERAGES, NUMBERS, TASKS, heading, task_of
@@ -103,7 +103,8 @@ def table_of(cells: Iterable[Mapping[str, Any]], grid: Mapping[str, Any], averag
         if noisy := damaged[weights]:
             found = model_scores(_scores(noisy), average)
             rows.append(Row(f"{names[weights]}, {noise}", found, weights, facts, degenerate_of(noisy), noise))
-    return Table(rows, grid["protocol"], average, _own_settings(by_model))
+    remarks = [*run_notes(grid["checkpoints"]), *_own_settings(by_model)]
+    return Table(rows, grid["protocol"], average, remarks)
 
 
 def noise_of(protocol: Mapping[str, Any]) -> str:

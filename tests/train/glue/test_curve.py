@@ -100,6 +100,8 @@ def test_two_runs_of_one_name_have_a_curve_each_and_are_told_apart(tmp_path: Pat
     ]
     assert "run (a00000000000) passes 95 % of the best final score (76.00) not within 200 steps" in table.notes()
     assert "run (b00000000000) passes 95 % of the best final score (76.00) at step 160" in table.notes()
+    assert "run (b00000000000) is the run in /b/run" in table.notes()
+    assert not any("is the run in" in note for note in table_of(points({100: 0.5}), grid(100)).notes())
 
 
 def trained(run: Path, model: Path, seed: int) -> Path:
