@@ -289,8 +289,9 @@ def test_the_average_is_that_of_the_folders_tables_unless_one_is_asked_for(folde
     with pytest.raises(TrainError, match="averages nine numbers, .*other eight tasks: say which") as caught:
         kind(folder, other)
     assert caught.value.__notes__ == ["--average nine"]
-    (other / "table.json").write_text(json.dumps({**table, "average": 5}))
-    with pytest.raises(TrainError, match=r"table\.json is damaged: its average is 5, expected one of nine"):
-        kind(other, other)
+    for strange in ("some", ["nine"]):
+        (other / "table.json").write_text(json.dumps({**table, "average": strange}))
+        with pytest.raises(TrainError, match=r"table\.json is damaged: .*average"):
+            kind(other, other)
     (other / "table.json").unlink()
     assert kind(folder, other) == "nine"
