@@ -47,9 +47,14 @@ def command_line(context: typer.Context) -> str:
         values = [str(part) for part in value] if isinstance(value, list | tuple) else [str(value)]
         if parameter.param_type_name == "argument":
             arguments += values
+        elif isinstance(value, bool):
+            options.append(parameter.opts[0] if value else parameter.secondary_opts[0])
         else:
-            options += [parameter.opts[0], *([] if value is True else values)]
-    return shlex.join([*context.command_path.split(), *arguments, *options])
+            options += [parameter.opts[0], *values]
+    command = context.command_path.split()
+    if any(argument.startswith("-") for argument in arguments):
+        return shlex.join([*command, *options, "--", *arguments])
+    return shlex.join([*command, *arguments, *options])
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """From the options of `symbert prepare` to the corpus that they describe."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,6 +86,8 @@ def _with_output(plan: "Plan", out: str, staging: Path | None) -> "Plan":
 def check_parameters(parameters: Mapping[str, Any]) -> None:
     """Refuse, as a wrong command line, what can be told from the parameters alone."""
     _refuse_empty_range(*parameters["harmful_pp"])
+    _refuse_no_names("--drop-categories", parameters["drop_categories"])
+    _refuse_no_names("--drop-warnings", parameters["drop_warnings"])
     _refuse_unknown_warnings(parameters["drop_warnings"])
     if parameters["blocklists"] is None:
         _check_categories(parameters["drop_categories"])
@@ -102,6 +105,8 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
 def _refuse_empty_range(least: float, most: float) -> None:
     if not least < most:
         raise refuse("--harmful-pp", f"{least:g} {most:g} is empty, expected MIN < MAX")
+    if math.isinf(least) or math.isinf(most):
+        raise refuse("--harmful-pp", f"{least:g} {most:g}, expected two finite numbers", "--harmful-pp 5 1e300")
 
 
 def _refuse_unknown_warnings(text: str) -> None:
@@ -131,3 +136,8 @@ def _check_categories(text: str | None) -> None:
 def _names_of(text: str) -> tuple[str, ...]:
     """A list by commas; `none` is an empty one."""
     return () if text == "none" else tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _refuse_no_names(option: str, text: str | None) -> None:
+    if text is not None and text != "none" and not _names_of(text):
+        raise refuse(option, f"`{text}` holds no name, expected a list such as a,b, or none")

@@ -145,6 +145,8 @@ def _described(corpus: Any, documents: list[dict[str, Any]], files: Any) -> list
     for document in documents:
         failing = [vars(found) for found in corpus.failing(document)]
         entry = {**document, "kept": not failing, "failing": failing}
+        if not failing:
+            entry["sample"] = corpus.first_sample(document)
         if files is not None:
             entry["text"], entry["problem"] = _text(files, document)
         described.append(entry)
@@ -178,7 +180,8 @@ def _print_document(document: dict[str, Any]) -> None:
     for failing in document["failing"]:
         print(f"  {failing['rule']}: {failing['value']}; wanted {failing['wanted']}")
     if document["kept"]:
-        place = f"from sample {document['first_sample']:,} of its unit"
+        number = document["sample"]
+        place = "in the tail that fills no sample" if number is None else f"from sample {number} on"
         print(f"  {document['tokens']:,} tokens of {document['split']}, {place}")
     if document.get("problem"):
         print(f"  {document['problem']}")

@@ -71,9 +71,10 @@ class Interval:
 def estimate(plan: Plan, running: Running, share: float) -> dict[str, Any] | None:
     """Judge and tokenize at most `share` of the bytes of every file; returns what to expect of all of them.
 
-    The budgets are not applied. None if a stop request ended the run early. Raises PrepareError if a file is
-    damaged, or if too few documents were read to say anything.
+    The budgets are not applied. None if a stop request ended the run early. Raises PrepareError if a setting lacks
+    its model, if a file is damaged, or if too few documents were read to say anything.
     """
+    plan.sources.check(plan.configuration)
     supervisor: Supervisor[InputFile, Start] = Supervisor(
         start_worker, (plan, share), running.workers or available_cores(), Watch(stop=running.stop)
     )

@@ -14,7 +14,9 @@ from oscar_prep.errors import PrepareError
 IN_FOLDERS = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".jsonl.zstd", ".parquet")
 ALONE = (".jsonl", ".gz", ".zst", ".zstd", ".parquet")
 CHECKSUM_FILE = re.compile(r"(?i)(?:.*\.|checksum\.|)(sha256|sha384)(?:sums?)?(?:\.txt)?$")
-CHECKSUM_LINE = re.compile(r"^\\?([0-9a-fA-F]+) [ *](.+?)\r?$")
+CHECKSUM_LINE = re.compile(r"^(\\?)([0-9a-fA-F]+) [ *](.+?)\r?$")
+ESCAPED = re.compile(r"\\([\\nr])")
+"""How sha256sum writes the backslash and line ends of a name in a line that begins with a backslash."""
 WHAT_TO_GIVE = "give the folder of the downloaded shards, or the files themselves"
 STATE = "units/configuration.json"
 HEX_DIGITS = {"sha256": 64, "sha384": 96}
@@ -61,7 +63,10 @@ def discover(inputs: Sequence[Place]) -> Inputs:
             found.append((file, given.name, f"{given.resolve().parent.name}/"))
     _refuse_twice([path for path, _, _ in found])
     names = _unique_names(found)
-    checksums = _checksums({path.parent for path, _, _ in found})
+    for name in names:
+        if not name.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in name):
+            raise with_hint(PrepareError(f"{name!r}: the file's name is not UTF-8"), "rename the file")
+    checksums = _checksums({path.parent for path, _, _ in found} | {given for given in inputs if given.is_dir()})
     files = [
         InputFile(path, name, checksums.get(path.parent / path.name))
         for (path, _, _), name in zip(found, names, strict=True)
@@ -69,10 +74,10 @@ def discover(inputs: Sequence[Place]) -> Inputs:
     return Inputs(files, ignored, corpora)
 
 
-def natural_key(path: Place) -> list[tuple[int, int | str]]:
-    """Sorts part_2 before part_10."""
+def natural_key(path: Place) -> tuple[list[tuple[int, int | str]], str]:
+    """Sorts part_2 before part_10, and part_01 before part_1 wherever they come from."""
     parts = re.split(r"(\d+)", str(path))
-    return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts if part]
+    return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts if part], str(path)
 
 
 def _name_below(folder: Place, path: Place) -> str:
@@ -84,8 +89,20 @@ def _files_below(folder: Place) -> Iterator[Place]:
     if isinstance(folder, RemotePath):
         yield from folder.files()
         return
-    for parent, _, names in os.walk(folder, followlinks=True):
+    above = {str(folder): frozenset({os.path.realpath(folder)})}
+    for parent, folders, names in os.walk(folder, onerror=_refuse_unreadable, followlinks=True):
         yield from (Path(parent, name) for name in names)
+        real, entered = above.pop(parent), {}
+        for name in folders:
+            below = os.path.realpath(os.path.join(parent, name))
+            # A link to a folder that it lies in leads to nothing new, and never ends.
+            if below not in real:
+                entered[name] = above[os.path.join(parent, name)] = real | {below}
+        folders[:] = entered
+
+
+def _refuse_unreadable(error: OSError) -> None:
+    raise PrepareError(f"{error.filename}: {error.strerror}") from None
 
 
 def _search(folder: Place) -> tuple[list[Place], list[Place], list[Place]]:
@@ -96,6 +113,8 @@ def _search(folder: Place) -> tuple[list[Place], list[Place], list[Place]]:
     for name, path in files.items():
         if any(name.startswith(f"{corpus}/") for corpus in corpora):
             continue
+        if path.name.endswith(IN_FOLDERS) and isinstance(path, Path) and path.is_symlink() and not path.exists():
+            raise PrepareError(f"{path} is a link to nothing, expected a shard")
         if path.name.endswith(IN_FOLDERS) and path.is_file():
             inside.append(path)
         elif not CHECKSUM_FILE.fullmatch(path.name):
@@ -156,7 +175,8 @@ def _unique_names(found: list[tuple[Place, str, str]]) -> list[str]:
 def _checksums(folders: set[Place]) -> dict[Place, tuple[str, str]]:
     """What checksum.sha256, SHA256SUMS and the like say of the files beside them."""
     expected: dict[Place, tuple[str, str]] = {}
-    for folder in folders:
+    # The checksum file next to a shard comes last, and has the last word.
+    for folder in sorted(folders, key=lambda folder: len(str(folder))):
         beside: list[Place] = [*folder.iterdir()]
         for path in sorted(beside, key=str):
             match = CHECKSUM_FILE.fullmatch(path.name)
@@ -171,8 +191,11 @@ def _read_checksum_file(path: Place, algorithm: str) -> dict[str, str]:
     entries = {}
     for number, line in enumerate(path.read_text("utf-8", errors="replace").splitlines(), start=1):
         match = CHECKSUM_LINE.match(line)
-        if match and len(match.group(1)) == HEX_DIGITS[algorithm]:
-            entries[match.group(2).removeprefix("./")] = match.group(1).lower()
+        if match and len(match.group(2)) == HEX_DIGITS[algorithm]:
+            name = match.group(3).removeprefix("./")
+            if match.group(1):
+                name = ESCAPED.sub(lambda escaped: {"n": "\n", "r": "\r"}.get(escaped[1], "\\"), name)
+            entries[name] = match.group(2).lower()
         elif line.strip() and not line.startswith("#"):
             raise PrepareError(f"{path} line {number}: expected `{algorithm} digest  file name`, got {line[:80]!r}")
     return entries

@@ -223,7 +223,7 @@ def _check_samples(total: Ledger, configuration: Configuration, lost: Sequence[s
     if configuration.validation_samples and not total.samples[VALIDATION]:
         raise with_hint(
             PrepareError(f"no validation sample: --validation-share {configuration.validation_share:g} is too small"),
-            "give a larger --validation-share, or --validation-samples 0 to hold nothing out",
+            "give a larger --validation-share, or --validation-samples 0 to hold nothing out, and another --out",
         )
 
 

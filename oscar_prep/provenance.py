@@ -136,6 +136,16 @@ class Corpus:
         for batch in documents.filter(chosen).to_batches(max_chunksize=64):
             yield from batch.to_pylist()
 
+    def first_sample(self, document: dict[str, Any]) -> int | None:
+        """The number of the sample in which a kept document begins; None if that became no row of the corpus."""
+        split, row, before = document["split"], document["first_sample"], 0
+        for unit in self.manifest["units"]:
+            rows = unit[split]["rows"]
+            if unit["file"] == document["file"]:
+                return before + row if row < rows else None
+            before += rows
+        return None
+
     def failing(self, document: dict[str, Any]) -> list[Failing]:
         """The rules that a document fails, the first being the reason why it was dropped; none if it was kept."""
         return [self._failing(rule, document) for rule in document["failed"]]

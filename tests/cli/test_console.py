@@ -1,4 +1,7 @@
+import shlex
+
 import pytest
+import typer
 
 from cli import console
 
@@ -38,3 +41,30 @@ def test_quiet_progress_shows_nothing(monkeypatch: pytest.MonkeyPatch, capsys: p
         now = 60.0
         show(1, 2, {})
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["make", "a", "b", "--no-report", "--size", "3"],
+        ["make", "a", "--report", "--size=3"],
+        ["make", "--size", "3", "--", "-a", "b c"],
+    ],
+)
+def test_the_command_line_of_a_record_does_the_same_again(words: list[str]) -> None:
+    seen = []
+    app = typer.Typer()
+
+    @app.command()
+    def make(
+        context: typer.Context,
+        inputs: list[str],
+        size: int = 1,
+        report: bool = True,
+    ) -> None:
+        seen.append((inputs, size, report, console.command_line(context)))
+
+    command = typer.main.get_command(app)
+    command.main(words[1:], prog_name="make", standalone_mode=False)
+    command.main(shlex.split(seen[0][3])[1:], prog_name="make", standalone_mode=False)
+    assert seen[0] == seen[1]

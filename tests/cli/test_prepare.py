@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,7 @@ def test_damage_ends_with_3_and_is_listed(
         (["--max-bad-share", "0", "--sequence-length", "10000"], "no training sample"),
         (["--blocklists", "nowhere"], "nowhere does not exist, expected a blocklist index or a folder of lists"),
         (["--tokenizer", "/"], "/ holds no tokenizer.json"),
+        (["--estimate", "1", "--missing-harmful-pp", "score"], "--missing-harmful-pp score needs a KenLM model"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(
@@ -199,6 +201,8 @@ def test_a_corpus_made_within_its_input_folder_is_no_input_of_the_same_command_a
     assert run([*map(str, arguments[:3]), str(tmp_path / "other"), *map(str, arguments[4:])]) == 0
     assert f"left out what is a corpus already: {tmp_path / 'in/out'}\n" in capsys.readouterr().err
     assert json.loads((tmp_path / "other/manifest.json").read_text())["corpus_hash"] == first["corpus_hash"]
+    (command,) = [line for line in (tmp_path / "other/README.md").read_text().splitlines() if "--no-report" in line]
+    assert run(shlex.split(command.strip("`$ "))[1:]) == 0
 
 
 def test_a_slip_in_a_category_is_refused_and_a_name_of_ones_own_is_told(

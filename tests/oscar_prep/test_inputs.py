@@ -1,12 +1,15 @@
 """Which files a corpus is made of."""
 
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from oscar_prep.errors import PrepareError
-from oscar_prep.inputs import discover
+from oscar_prep.inputs import discover, natural_key
 
 
 @pytest.fixture
@@ -71,6 +74,54 @@ def test_what_is_no_input_is_named(tmp_path: Path, given: list[str], message: st
     with pytest.raises(PrepareError, match=message) as error:
         discover([tmp_path / name for name in given])
     assert len(error.value.__notes__) == 1
+
+
+def test_equal_numbers_have_one_order_whatever_the_folder_lists_first(tmp_path: Path) -> None:
+    names = ["part_1.jsonl", "part_01.jsonl", "part_001.jsonl"]
+    for order, folder in ((names, tmp_path / "a"), (names[::-1], tmp_path / "b")):
+        folder.mkdir()
+        for name in order:
+            (folder / name).touch()
+    assert sorted((Path(name) for name in names), key=natural_key) == sorted(
+        (Path(name) for name in names[::-1]), key=natural_key
+    )
+
+
+@pytest.mark.skipif(os.getuid() == 0 and not shutil.which("setpriv"), reason="root reads every folder")
+def test_a_folder_that_cannot_be_read_is_an_error_though_others_hold_shards(folder: Path) -> None:
+    locked = folder / "locked"
+    locked.mkdir(mode=0)
+    as_others = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.getuid() == 0 else []
+    script = f"from pathlib import Path; from oscar_prep.inputs import discover; discover([Path({str(folder)!r})])"
+    found = subprocess.run([*as_others, sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert found.stderr.endswith(f"PrepareError: {locked}: Permission denied\n")
+
+
+def test_links_in_a_circle_are_walked_once(folder: Path) -> None:
+    for name in ("x", "y", "deep/z"):
+        (folder / name).symlink_to(folder, target_is_directory=True)
+    assert len(discover([folder]).files) == 4
+
+
+def test_a_link_to_nothing_that_is_named_like_a_shard_is_an_error(folder: Path) -> None:
+    (folder / "part_4.jsonl").symlink_to(folder / "gone.jsonl")
+    with pytest.raises(PrepareError, match=r"part_4\.jsonl is a link to nothing"):
+        discover([folder])
+
+
+def test_a_name_that_is_not_utf_8_is_an_error(folder: Path) -> None:
+    Path(os.fsdecode(os.fsencode(folder) + b"/\xff.jsonl")).touch()
+    with pytest.raises(PrepareError, match=r"'\\udcff\.jsonl': the file's name is not UTF-8"):
+        discover([folder])
+
+
+def test_checksums_of_deeper_files_and_escaped_names_are_read(folder: Path) -> None:
+    (folder / "deep" / "a\\b.jsonl").touch()
+    (folder / "SHA256SUMS").write_text(f"{'a' * 64}  deep/part_3.jsonl.zstd\n\\{'b' * 64}  deep/a\\\\b.jsonl\n")
+    (folder / "deep" / "SHA256SUMS").write_text(f"\\{'c' * 64}  a\\\\b.jsonl\n")
+    found = {file.name: file.checksum and file.checksum[1][0] for file in discover([folder]).files}
+    assert found["deep/part_3.jsonl.zstd"] == "a"
+    assert found["deep/a\\b.jsonl"] == "c"
 
 
 @pytest.mark.parametrize(
