@@ -54,6 +54,10 @@ def _plan(inputs: list[str], tokenizer: str, configuration: "Configuration", sou
     if found.ignored and not quiet:
         names = ", ".join(path.name for path in found.ignored[:5])
         say(f"ignored {len(found.ignored)} other files: {names}{', …' if len(found.ignored) > 5 else ''}")
+    if found.absent:
+        names = ", ".join(path.name for path in found.absent[:5])
+        more = ", …" if len(found.absent) > 5 else ""
+        say(f"note: the checksums list {len(found.absent):,} shards that are not there: {names}{more}")
     if found.corpora and not quiet:
         say(f"left out what is a corpus already: {', '.join(map(str, found.corpora))}")
     chosen = CorpusTokenizer.find(tokenizer)

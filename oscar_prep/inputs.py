@@ -40,6 +40,8 @@ class Inputs:
     ignored: list[Place]
     corpora: list[Place]
     """Corpora that earlier runs made within a folder: never input, though their tables are named like shards."""
+    absent: list[Path]
+    """Shards that a checksum file of a given folder lists and that are not there: a download that is not whole."""
 
 
 def discover(inputs: Sequence[Place]) -> Inputs:
@@ -71,7 +73,8 @@ def discover(inputs: Sequence[Place]) -> Inputs:
         InputFile(path, name, checksums.get(path.parent / path.name))
         for (path, _, _), name in zip(found, names, strict=True)
     ]
-    return Inputs(files, ignored, corpora)
+    folders = [given for given in inputs if isinstance(given, Path) and given.is_dir()]
+    return Inputs(files, ignored, corpora, [path for folder in folders for path in _absent(folder, checksums)])
 
 
 def natural_key(path: Place) -> tuple[list[tuple[int, int | str]], str]:
@@ -185,6 +188,11 @@ def _checksums(folders: set[Place]) -> dict[Place, tuple[str, str]]:
                 for name, digest in _read_checksum_file(path, algorithm).items():
                     expected[folder / name] = (algorithm, digest)
     return expected
+
+
+def _absent(folder: Path, listed: Collection[Place]) -> list[Path]:
+    named = (path for path in listed if isinstance(path, Path) and path.name.endswith(IN_FOLDERS))
+    return sorted((path for path in named if path.is_relative_to(folder) and not path.exists()), key=natural_key)
 
 
 def _read_checksum_file(path: Place, algorithm: str) -> dict[str, str]:

@@ -121,6 +121,9 @@ def test_checksums_of_deeper_files_and_escaped_names_are_read(folder: Path) -> N
     (folder / "deep" / "SHA256SUMS").write_text(f"\\{'c' * 64}  a\\\\b.jsonl\n")
     found = {file.name: file.checksum and file.checksum[1][0] for file in discover([folder]).files}
     assert found["deep/part_3.jsonl.zstd"] == "a"
+    assert discover([folder]).absent == []
+    (folder / "deep" / "part_3.jsonl.zstd").unlink()
+    assert discover([folder]).absent == [folder / "deep" / "part_3.jsonl.zstd"]
     assert found["deep/a\\b.jsonl"] == "c"
 
 
