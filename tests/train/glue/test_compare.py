@@ -218,12 +218,13 @@ def test_noisy_scores_are_tested_too_and_clean_ones_do_not_depend_on_the_noise(
     assert compare_noisy(one, replace(other, grid={**other.grid, "protocol": protocol})) == []
 
 
-@pytest.fixture
-def folder(glue: Path, checkpoint: CheckpointFactory, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def trained(glue: Path, checkpoint: CheckpointFactory, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("compared") / "out"
     run_grid(
         Request(
             checkpoints=[checkpoint("original"), checkpoint("pairwise")],
-            out=tmp_path / "out",
+            out=out,
             tasks=[TASKS["cola"], TASKS["stsb"]],
             seeds=[1, 2, 3],
             protocol=Protocol(epochs=1, learning_rate=1e-3),
@@ -232,7 +233,12 @@ def folder(glue: Path, checkpoint: CheckpointFactory, tmp_path: Path) -> Path:
             workers=1,
         )
     )
-    return tmp_path / "out"
+    return out
+
+
+@pytest.fixture
+def folder(trained: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained, tmp_path / "out"))
 
 
 def test_two_models_of_a_folder_are_compared_number_by_number(folder: Path) -> None:

@@ -72,7 +72,6 @@ def test_the_cells_scores_are_those_of_its_predictions(request_: SquadRequest) -
     assert text.splitlines()[0].startswith("| model | exact match | F1 | exact match, has answer")
 
 
-@pytest.mark.slow
 def test_an_edited_cell_is_refused(request_: SquadRequest) -> None:
     run_squad(replace(request_, seeds=[1]))
     (path,) = request_.out.glob("cells/*/*.json")
@@ -86,6 +85,7 @@ def test_an_edited_cell_is_refused(request_: SquadRequest) -> None:
             run_squad(request_)
 
 
+@pytest.mark.slow
 def test_two_workers_answer_as_this_process_does(request_: SquadRequest, tmp_path: Path) -> None:
     run_squad(request_)
     run_squad(replace(request_, out=tmp_path / "workers", workers=2))
