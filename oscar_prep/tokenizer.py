@@ -18,6 +18,7 @@ from oscar_prep.errors import PrepareError
 
 TOKENIZER_FILE, CONFIG_FILE = "tokenizer.json", "tokenizer_config.json"
 COPIED = (TOKENIZER_FILE, "vocab.txt", "vocab.json", "merges.txt", "special_tokens_map.json")
+MOST_ID = np.iinfo(np.int32).max
 # What each special token is usually called, where the tokenizer's own configuration does not say.
 USUAL_NAMES = {
     "cls_token": ("[CLS]", "<s>"),
@@ -44,6 +45,7 @@ class CorpusTokenizer:
     name: str
     sha256: str
     vocabulary_size: int
+    """The highest id and one: the rows of a model's table of embeddings, of which ids left out use none."""
     special_tokens: dict[str, SpecialToken]
     config: dict[str, Any]
     why_no_table: str | None
@@ -51,7 +53,7 @@ class CorpusTokenizer:
 
     @property
     def dtype(self) -> np.dtype:
-        """The narrowest type that holds every id: uint16, or int32 where the vocabulary exceeds 65,536."""
+        """The narrowest type that holds every id: uint16, or int32 where the highest exceeds 65,535."""
         return np.dtype(np.uint16 if self.vocabulary_size <= 1 << 16 else np.int32)
 
     @classmethod
@@ -75,7 +77,7 @@ class CorpusTokenizer:
         except Exception as error:  # noqa: BLE001 - tokenizers raises a bare Exception for a broken file
             raise PrepareError(f"{path} is no tokenizer: {error}") from None
         special = _special_tokens(tokenizer, config | _read_json(folder / "special_tokens_map.json"), path)
-        size = tokenizer.get_vocab_size(with_added_tokens=True)
+        size = _size(tokenizer, path)
         return cls(folder, Path(source).name, file_sha256(path), size, special, config, why_no_table(tokenizer))
 
     def save(self, folder: Path) -> None:
@@ -110,6 +112,14 @@ def why_no_table(tokenizer: Tokenizer) -> str | None:
         return "its model marks no continuations"
     ordinary = [token.content for token in tokenizer.get_added_tokens_decoder().values() if not token.special]
     return f"`{ordinary[0]}` was added to it, which may match inside words" if ordinary else None
+
+
+def _size(tokenizer: Tokenizer, path: Path) -> int:
+    vocabulary = tokenizer.get_vocab(with_added_tokens=True)
+    last = max(vocabulary, key=vocabulary.__getitem__)
+    if vocabulary[last] > MOST_ID:
+        raise PrepareError(f"{path} gives `{last}` the id {vocabulary[last]:,}, expected at most {MOST_ID:,}")
+    return vocabulary[last] + 1
 
 
 def _special_tokens(tokenizer: Tokenizer, config: dict[str, Any], path: Path) -> dict[str, SpecialToken]:

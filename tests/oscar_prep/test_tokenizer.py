@@ -4,10 +4,12 @@ import json
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from tokenizers import Tokenizer
 
 from oscar_prep.errors import PrepareError
+from oscar_prep.tokenize import PlainEncoder, TableEncoder
 from oscar_prep.tokenizer import CorpusTokenizer
 
 
@@ -56,3 +58,31 @@ def test_a_large_vocabulary_takes_wider_integers(tmp_path: Path, tokenizer_folde
     tokenizer.add_tokens([f"word{number}" for number in range(66_000)])
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     assert str(CorpusTokenizer.find(str(tmp_path)).dtype) == "int32"
+
+
+def with_id(folder: Path, copy: Path, token: str, identifier: int) -> Path:
+    """A copy of a tokenizer folder in which a token of the vocabulary has another id."""
+    shutil.copytree(folder, copy)
+    document = json.loads((copy / "tokenizer.json").read_text())
+    document["model"]["vocab"][token] = identifier
+    (copy / "tokenizer.json").write_text(json.dumps(document))
+    return copy
+
+
+@pytest.mark.parametrize(("identifier", "dtype"), [(1 << 16, "int32"), ((1 << 16) - 1, "uint16")])
+def test_few_tokens_of_high_ids_take_wider_integers_and_none_wraps(
+    tokenizer_folder: Path, tmp_path: Path, identifier: int, dtype: str
+) -> None:
+    tokenizer = CorpusTokenizer.find(str(with_id(tokenizer_folder, tmp_path / "holes", "the", identifier)))
+    assert str(tokenizer.dtype) == dtype
+    assert tokenizer.vocabulary_size == tokenizer.as_json()["vocabulary_size"] == identifier + 1
+    for encoder in (TableEncoder(tokenizer), PlainEncoder(tokenizer)):
+        ids, _ = encoder.encode(pa.array(["the"]))
+        assert ids.dtype == dtype
+        assert ids.tolist() == [2, identifier, 3]
+
+
+def test_an_id_that_no_row_can_hold_is_refused(tokenizer_folder: Path, tmp_path: Path) -> None:
+    folder = with_id(tokenizer_folder, tmp_path / "holes", "the", 1 << 31)
+    with pytest.raises(PrepareError, match="gives `the` the id 2,147,483,648, expected at most 2,147,483,647"):
+        CorpusTokenizer.find(str(folder))
