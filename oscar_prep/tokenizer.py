@@ -15,9 +15,10 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 from durable.errors import with_hint
 from durable.files import file_sha256, whole_folder
 from oscar_prep.errors import PrepareError
+from oscar_prep.shards import read_json
 
-TOKENIZER_FILE, CONFIG_FILE = "tokenizer.json", "tokenizer_config.json"
-COPIED = (TOKENIZER_FILE, "vocab.txt", "vocab.json", "merges.txt", "special_tokens_map.json")
+TOKENIZER_FILE, CONFIG_FILE, MAP_FILE = "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"
+COPIED = (TOKENIZER_FILE, "vocab.txt", "vocab.json", "merges.txt", MAP_FILE)
 MOST_ID = np.iinfo(np.int32).max
 # What each special token is usually called, where the tokenizer's own configuration does not say.
 USUAL_NAMES = {
@@ -60,7 +61,8 @@ class CorpusTokenizer:
     def find(cls, source: str) -> "CorpusTokenizer":
         """The tokenizer in a folder, or that of a model on the Hugging Face hub.
 
-        Raises PrepareError if there is none, it is not a fast tokenizer, or it lacks one of the special tokens.
+        Raises PrepareError if there is none, it is not a fast tokenizer, its settings are damaged, it lacks
+        one of the special tokens, or one of them means something else too.
         """
         folder = Path(source)
         if not folder.is_dir():
@@ -73,10 +75,13 @@ class CorpusTokenizer:
             )
         try:
             tokenizer = Tokenizer.from_file(str(path))
-            config = _read_json(folder / CONFIG_FILE) | {}
         except Exception as error:  # noqa: BLE001 - tokenizers raises a bare Exception for a broken file
             raise PrepareError(f"{path} is no tokenizer: {error}") from None
-        special = _special_tokens(tokenizer, config | _read_json(folder / "special_tokens_map.json"), path)
+        _check_unknown(tokenizer, path)
+        config = _settings(folder / CONFIG_FILE)
+        named = _special_names(folder / CONFIG_FILE) | _special_names(folder / MAP_FILE)
+        special = _special_tokens(tokenizer, named, path)
+        _check_special(tokenizer, special, folder)
         size = _size(tokenizer, path)
         return cls(folder, Path(source).name, file_sha256(path), size, special, config, why_no_table(tokenizer))
 
@@ -108,8 +113,13 @@ def why_no_table(tokenizer: Tokenizer) -> str | None:
             return f"its {part} is {type(found).__name__}, not {wanted.__name__}"
     if not tokenizer.normalizer.clean_text:
         return "its normalizer does not clean text"
-    if not tokenizer.model.continuing_subword_prefix:
+    prefix = tokenizer.model.continuing_subword_prefix
+    if not prefix:
         return "its model marks no continuations"
+    # ## begins no word, for # is a word of its own; whatever begins with @ may be a word or the rest of one.
+    words = [tokenizer.model.unk_token, *(word for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(prefix)[:1])]
+    if any(word.startswith(prefix) for word in words):
+        return f"its model marks continuations by `{prefix}`, with which words begin too"
     ordinary = [token.content for token in tokenizer.get_added_tokens_decoder().values() if not token.special]
     return f"`{ordinary[0]}` was added to it, which may match inside words" if ordinary else None
 
@@ -122,19 +132,63 @@ def _size(tokenizer: Tokenizer, path: Path) -> int:
     return vocabulary[last] + 1
 
 
-def _special_tokens(tokenizer: Tokenizer, config: dict[str, Any], path: Path) -> dict[str, SpecialToken]:
+def _special_names(path: Path) -> dict[str, str | None]:
+    """The special tokens that a file of settings names."""
+    named = {}
+    for name, value in _settings(path).items():
+        if name in USUAL_NAMES:
+            token = value.get("content") if isinstance(value, dict) else value
+            if value is not None and not isinstance(token, str):
+                raise PrepareError(f"{path}: `{name}` is {value!r}, expected a token such as {USUAL_NAMES[name][0]}")
+            named[name] = token
+    return named
+
+
+def _special_tokens(tokenizer: Tokenizer, named: dict[str, str | None], path: Path) -> dict[str, SpecialToken]:
     found = {}
     for name, usual in USUAL_NAMES.items():
-        named = config.get(name)
-        named = named.get("content") if isinstance(named, dict) else named
-        for token in [named] if named else usual:
-            identifier = tokenizer.token_to_id(token)
-            if identifier is not None:
-                found[name] = SpecialToken(token, identifier)
-                break
-        else:
-            raise PrepareError(f"{path} has no {name} ({' or '.join([named] if named else usual)})")
+        own = named.get(name)
+        tokens = (own,) if own else usual
+        identifiers = {token: tokenizer.token_to_id(token) for token in tokens}
+        special = next((SpecialToken(token, id_) for token, id_ in identifiers.items() if id_ is not None), None)
+        if special is None:
+            raise PrepareError(f"{path} has no {name} ({' or '.join(tokens)})")
+        found[name] = special
     return found
+
+
+def _check_unknown(tokenizer: Tokenizer, path: Path) -> None:
+    """Refuse a model that raises at the first word that it does not know."""
+    unknown = getattr(tokenizer.model, "unk_token", None)
+    if unknown is not None and tokenizer.model.token_to_id(unknown) is None:
+        raise PrepareError(f"{path}: its model's unk_token `{unknown}` is not in its vocabulary")
+
+
+def _check_special(tokenizer: Tokenizer, special: dict[str, SpecialToken], folder: Path) -> None:
+    """Refuse special tokens that could not be told apart, or from words.
+
+    The padding may be any other, since a corpus holds none. A token that tokenizer.json declares special is taken at
+    its word, though a text may produce it: `<s>` is a piece of every Unigram model that has it.
+    """
+    names: dict[int, str] = {}
+    for name, token in special.items():
+        other = name if name == "pad_token" else names.setdefault(token.id, name)
+        if other != name:
+            raise with_hint(
+                PrepareError(f"{folder}: {other} and {name} are one, `{token.token}`, expected two tokens"),
+                f"{CONFIG_FILE} names them",
+            )
+    declared = {token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special}
+    tokenizer.no_padding()
+    tokenizer.encode_special_tokens = True
+    for name, token in special.items():
+        if name == "unk_token" or token.token in declared:
+            continue
+        if token.id in tokenizer.encode(token.token, add_special_tokens=False).ids:
+            raise with_hint(
+                PrepareError(f"{folder}: the {name} `{token.token}` is an ordinary word, which a text may hold"),
+                f"name another in {CONFIG_FILE}, or declare it special among the added_tokens of {TOKENIZER_FILE}",
+            )
 
 
 def _download(name: str) -> Path:
@@ -162,5 +216,11 @@ def _download(name: str) -> Path:
         ) from None
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text("utf-8")) if path.is_file() else {}
+def _settings(path: Path) -> dict[str, Any]:
+    """What a file of settings holds; nothing if there is none."""
+    if not path.is_file():
+        return {}
+    settings = read_json(path)
+    if not isinstance(settings, dict):
+        raise PrepareError(f"{path} holds no settings, expected a JSON object")
+    return settings

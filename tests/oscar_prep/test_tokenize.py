@@ -119,6 +119,14 @@ def test_a_slice_of_a_column_is_encoded_as_such(tokenizer: CorpusTokenizer) -> N
     [
         ({"normalizer": {"type": "NFC"}}, "its normalizer is NFC, not BertNormalizer"),
         ({"normalizer": {"clean_text": False}}, "its normalizer does not clean text"),
+        (
+            {"model": {"continuing_subword_prefix": "@"}},
+            "its model marks continuations by `@`, with which words begin too",
+        ),
+        (
+            {"model": {"continuing_subword_prefix": "[U"}},
+            "its model marks continuations by `[U`, with which words begin too",
+        ),
         ({"pre_tokenizer": {"type": "Whitespace"}}, "its pre_tokenizer is Whitespace, not BertPreTokenizer"),
         (
             {"added_tokens": [{"id": 5, "content": "foo", "special": False, "single_word": False, "lstrip": False,
@@ -141,7 +149,7 @@ def test_another_kind_of_tokenizer_is_asked_itself_and_the_reason_is_told(
     assert tokenizer.why_no_table == reason
     encoder = encoder_of(tokenizer)
     assert isinstance(encoder, PlainEncoder)
-    texts = ["the quick foo", "xfoox\vjumps", ""]
+    texts = ["the quick foo", "xfoox\vjumps @ the", ""]
     assert encoded(encoder, texts) == expected(tokenizer, texts)
 
 

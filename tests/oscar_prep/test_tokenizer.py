@@ -32,6 +32,40 @@ def test_what_the_configuration_does_not_say_is_found_by_the_usual_names(
             lambda folder: (folder / "tokenizer_config.json").write_text('{"mask_token": "<gone>"}'),
             r"has no mask_token \(<gone>\)",
         ),
+        (lambda folder: (folder / "tokenizer_config.json").write_text("{"), r"tokenizer_config\.json is not JSON"),
+        (lambda folder: (folder / "special_tokens_map.json").write_text("{"), r"special_tokens_map\.json is not JSON"),
+        (
+            lambda folder: (folder / "special_tokens_map.json").write_text('["[CLS]"]'),
+            r"special_tokens_map\.json holds no settings, expected a JSON object",
+        ),
+        (
+            lambda folder: (folder / "tokenizer_config.json").write_text('{"cls_token": 5}'),
+            r"tokenizer_config\.json: `cls_token` is 5, expected a token such as \[CLS\]",
+        ),
+        (
+            lambda folder: (folder / "special_tokens_map.json").write_text('{"sep_token": {"content": 5}}'),
+            r"special_tokens_map\.json: `sep_token` is {'content': 5}, expected a token such as \[SEP\]",
+        ),
+        (
+            lambda folder: (folder / "tokenizer.json").write_text(
+                (folder / "tokenizer.json").read_text().replace('"unk_token": "[UNK]"', '"unk_token": "[NONE]"')
+            ),
+            r"tokenizer\.json: its model's unk_token `\[NONE\]` is not in its vocabulary",
+        ),
+        (
+            lambda folder: (folder / "tokenizer_config.json").write_text('{"cls_token": "[SEP]"}'),
+            r"cls_token and sep_token are one, `\[SEP\]`, expected two tokens",
+        ),
+        (
+            lambda folder: (folder / "tokenizer_config.json").write_text(
+                '{"unk_token": "[MASK]", "pad_token": "[MASK]"}'
+            ),
+            r"mask_token and unk_token are one, `\[MASK\]`, expected two tokens",
+        ),
+        (
+            lambda folder: (folder / "tokenizer_config.json").write_text('{"cls_token": "the"}'),
+            "the cls_token `the` is an ordinary word, which a text may hold",
+        ),
     ],
 )
 def test_a_folder_without_a_whole_tokenizer_is_refused(
@@ -58,6 +92,29 @@ def test_a_large_vocabulary_takes_wider_integers(tmp_path: Path, tokenizer_folde
     tokenizer.add_tokens([f"word{number}" for number in range(66_000)])
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     assert str(CorpusTokenizer.find(str(tmp_path)).dtype) == "int32"
+
+
+@pytest.mark.parametrize("named", ["[SEP]", {"content": "[SEP]", "lstrip": False}])
+def test_the_padding_may_be_another_special_token(tokenizer_folder: Path, tmp_path: Path, named: object) -> None:
+    shutil.copytree(tokenizer_folder, tmp_path / "copy")
+    (tmp_path / "copy/tokenizer_config.json").write_text(json.dumps({"pad_token": named, "cls_token": None}))
+    special = CorpusTokenizer.find(str(tmp_path / "copy")).special_tokens
+    assert special["pad_token"] == special["sep_token"]
+    assert special["cls_token"].token == "[CLS]"
+
+
+def test_special_tokens_need_no_declaration_where_no_text_produces_them(tokenizer_folder: Path, tmp_path: Path) -> None:
+    document = json.loads((tokenizer_folder / "tokenizer.json").read_text())
+    (tmp_path / "tokenizer.json").write_text(json.dumps({**document, "added_tokens": []}))
+    assert CorpusTokenizer.find(str(tmp_path)).special_tokens["cls_token"].id == 2
+
+
+def test_a_word_that_is_declared_special_is_taken_at_its_word(tokenizer_folder: Path, tmp_path: Path) -> None:
+    tokenizer = Tokenizer.from_file(str(tokenizer_folder / "tokenizer.json"))
+    tokenizer.add_special_tokens(["the"])
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text('{"cls_token": "the"}')
+    assert CorpusTokenizer.find(str(tmp_path)).special_tokens["cls_token"].token == "the"
 
 
 def with_id(folder: Path, copy: Path, token: str, identifier: int) -> Path:
