@@ -1,5 +1,6 @@
 """The tokenizer of a corpus: found, made complete for AutoTokenizer, and identified by its hash."""
 
+import hashlib
 import json
 import shutil
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from oscar_prep.shards import read_json
 
 TOKENIZER_FILE, CONFIG_FILE, MAP_FILE = "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"
 COPIED = (TOKENIZER_FILE, "vocab.txt", "vocab.json", "merges.txt", MAP_FILE)
+FILES = (*COPIED, CONFIG_FILE, "added_tokens.json")
+"""What AutoTokenizer reads of a folder."""
 MOST_ID = np.iinfo(np.int32).max
 # What each special token is usually called, where the tokenizer's own configuration does not say.
 USUAL_NAMES = {
@@ -44,13 +47,20 @@ class CorpusTokenizer:
 
     folder: Path
     name: str
-    sha256: str
+    files: dict[str, str]
+    """Name and sha256 of every file that `save` writes."""
     vocabulary_size: int
     """The highest id and one: the rows of a model's table of embeddings, of which ids left out use none."""
     special_tokens: dict[str, SpecialToken]
     config: dict[str, Any]
+    """The settings that `save` writes."""
     why_no_table: str | None
     """What keeps its words from being looked up one by one, instead of in their text; None if nothing does."""
+
+    @property
+    def sha256(self) -> str:
+        """The hash of tokenizer.json, which alone decides the ids of words."""
+        return self.files[TOKENIZER_FILE]
 
     @property
     def dtype(self) -> np.dtype:
@@ -82,18 +92,20 @@ class CorpusTokenizer:
         named = _special_names(folder / CONFIG_FILE) | _special_names(folder / MAP_FILE)
         special = _special_tokens(tokenizer, named, path)
         _check_special(tokenizer, special, folder)
+        config = {"tokenizer_class": "PreTrainedTokenizerFast", **config}
+        config |= {name: token.token for name, token in special.items()}
+        files = {name: file_sha256(folder / name) for name in COPIED if (folder / name).is_file()}
+        files[CONFIG_FILE] = hashlib.sha256(_as_file(config)).hexdigest()
         size = _size(tokenizer, path)
-        return cls(folder, Path(source).name, file_sha256(path), size, special, config, why_no_table(tokenizer))
+        return cls(folder, Path(source).name, files, size, special, config, why_no_table(tokenizer))
 
     def save(self, folder: Path) -> None:
         """Write the folder that AutoTokenizer.from_pretrained reads, whole or not at all."""
-        config = {"tokenizer_class": "PreTrainedTokenizerFast", **self.config}
-        config |= {name: special.token for name, special in self.special_tokens.items()}
         with whole_folder(folder, name="tokenizer") as partial:
             for name in COPIED:
                 if (self.folder / name).is_file():
                     shutil.copyfile(self.folder / name, partial / name)
-            (partial / CONFIG_FILE).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", "utf-8")
+            (partial / CONFIG_FILE).write_bytes(_as_file(self.config))
 
     def as_json(self) -> dict[str, Any]:
         """The tokenizer as the manifest names it."""
@@ -102,6 +114,7 @@ class CorpusTokenizer:
             "sha256": self.sha256,
             "vocabulary_size": self.vocabulary_size,
             "special_tokens": {name: vars(special) for name, special in self.special_tokens.items()},
+            "files": dict(self.files),
         }
 
 
@@ -214,6 +227,10 @@ def _download(name: str) -> Path:
             PrepareError(f"{name} is neither a folder nor a tokenizer on the Hugging Face hub: {reason}"),
             "give a folder that holds tokenizer.json, as in --tokenizer ./bert-base-uncased",
         ) from None
+
+
+def _as_file(config: dict[str, Any]) -> bytes:
+    return (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def _settings(path: Path) -> dict[str, Any]:

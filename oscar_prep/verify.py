@@ -12,11 +12,11 @@ from durable.files import file_sha256
 from durable.remote import Place
 from oscar_prep.errors import PrepareError
 from oscar_prep.ledger import Ledger
-from oscar_prep.manifest import read_manifest, splits_of, tokenizer_file, total_of
+from oscar_prep.manifest import read_manifest, splits_of, total_of
 from oscar_prep.plan import TOKENIZER
 from oscar_prep.record import UnitRecord
 from oscar_prep.shards import FileRecord, corpus_hash, dataset_files, read_batches, read_json
-from oscar_prep.tokenizer import TOKENIZER_FILE
+from oscar_prep.tokenizer import FILES, TOKENIZER_FILE
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,7 @@ def _damage(corpus: Place, manifest: dict[str, Any], records: list[UnitRecord]) 
     dtype = np.dtype(manifest["splits"]["train"]["dtype"])
     for name, content in dataset_files(splits, manifest["sequence_length"], dtype).items():
         yield from _compare_json(corpus, name, content)
-    tokenizer = tokenizer_file(corpus)
-    if not tokenizer.is_file():
-        yield Damage(f"{TOKENIZER}/{TOKENIZER_FILE}", "missing")
-    elif file_sha256(tokenizer) != manifest["tokenizer"]["sha256"]:
-        yield Damage(f"{TOKENIZER}/{TOKENIZER_FILE}", "its sha256 is not the one in the manifest")
+    yield from _compare_tokenizer(corpus, manifest["tokenizer"])
     yield from _unlisted(corpus, {file.file for record in records for file in record.files()})
 
 
@@ -105,6 +101,24 @@ def _compare_json(corpus: Place, name: str, expected: Any) -> Iterator[Damage]:
             yield Damage(name, "it does not list what the manifest lists")
     except PrepareError:
         yield Damage(name, "not JSON")
+
+
+def _compare_tokenizer(corpus: Place, tokenizer: dict[str, Any]) -> Iterator[Damage]:
+    sha256 = tokenizer["sha256"]
+    listed = "files" in tokenizer  # a manifest that an older symbert wrote names tokenizer.json alone
+    expected = tokenizer["files"] if listed else {TOKENIZER_FILE: sha256}
+    if not isinstance(expected, dict) or expected.get(TOKENIZER_FILE) != sha256:
+        yield Damage("manifest.json", "the tokenizer's files are not those of its sha256")
+        return
+    for name in sorted({*expected, *(FILES if listed else ())}):
+        path = corpus / TOKENIZER / name
+        if not path.is_file():
+            if name in expected:
+                yield Damage(f"{TOKENIZER}/{name}", "missing")
+        elif name not in expected:
+            yield Damage(f"{TOKENIZER}/{name}", "not in the manifest")
+        elif file_sha256(path) != expected[name]:
+            yield Damage(f"{TOKENIZER}/{name}", "its sha256 is not the one in the manifest")
 
 
 def _closes(name: str, ledger: Ledger, sequence_length: int) -> Iterator[Damage]:

@@ -3,7 +3,7 @@
     CORPUS/manifest.json            rows and sha256 of every shard, configuration, hashes
     CORPUS/train/*.arrow            Arrow IPC streams of one column, input_ids: fixed_size_list<uint16|int32>[L]
     CORPUS/validation/*.arrow
-    CORPUS/tokenizer/
+    CORPUS/tokenizer/               its files are the manifest's
 
 Rows are read where they lie: a shard is mapped, never loaded, and only the rows of a batch are copied.
 """
@@ -27,6 +27,7 @@ from train.errors import TrainError
 from train.recipe import Recipe
 
 MANIFEST, FORMAT, FORMAT_VERSION = "manifest.json", "symbert corpus", 1
+TOKENIZER_FILE = "tokenizer.json"
 SPLITS = ("train", "validation")
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # pathlib makes one slash of two
 
@@ -92,6 +93,8 @@ def open_corpus(folder: Path) -> Corpus:
     try:
         length, tokenizer = manifest["sequence_length"], manifest["tokenizer"]
         shards = {name: _shards(folder, manifest["splits"].get(name, {"shards": []})) for name in SPLITS}
+        # A manifest that an older symbert wrote names tokenizer.json alone.
+        files = dict(tokenizer.get("files", {TOKENIZER_FILE: tokenizer["sha256"]}).items())
         corpus = Corpus(
             folder=folder,
             corpus_hash=manifest["corpus_hash"],
@@ -109,10 +112,7 @@ def open_corpus(folder: Path) -> Corpus:
         ) from None
     if _hash_of(corpus.shards) != corpus.corpus_hash:
         raise _damaged(folder / MANIFEST, "its corpus hash is not that of its shards")
-    if not (corpus.tokenizer / "tokenizer.json").is_file():
-        raise _damaged(corpus.tokenizer / "tokenizer.json", "it is missing")
-    if file_sha256(corpus.tokenizer / "tokenizer.json") != corpus.tokenizer_hash:
-        raise _damaged(corpus.tokenizer / "tokenizer.json", "it is not the tokenizer that the corpus was made with")
+    _check_tokenizer(corpus, files)
     return corpus
 
 
@@ -168,6 +168,17 @@ def _manifest(folder: Path) -> dict[str, Any]:
             f"expected {FORMAT!r}, version {FORMAT_VERSION}"
         )
     return manifest
+
+
+def _check_tokenizer(corpus: Corpus, files: dict[str, str]) -> None:
+    """Refuse a tokenizer folder that is damaged: checkpoints get a copy of it."""
+    if files.get(TOKENIZER_FILE) != corpus.tokenizer_hash:
+        raise _damaged(corpus.folder / MANIFEST, "its tokenizer's files are not those of its sha256")
+    for name, sha256 in files.items():
+        if not (corpus.tokenizer / name).is_file():
+            raise _damaged(corpus.tokenizer / name, "it is missing")
+        if file_sha256(corpus.tokenizer / name) != sha256:
+            raise _damaged(corpus.tokenizer / name, "it is not the tokenizer that the corpus was made with")
 
 
 def _hash_of(shards: Iterable[Shard]) -> str:

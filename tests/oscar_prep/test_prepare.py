@@ -301,6 +301,56 @@ def test_verify_finds_every_damage_and_names_it(tmp_path: Path, inputs: Path, ma
         assert name in {found.file for found in verify(corpus)}
 
 
+@pytest.mark.parametrize(
+    ("damage", "problem"),
+    [
+        (
+            lambda folder: (folder / "tokenizer_config.json").write_text("{"),
+            "its sha256 is not the one in the manifest",
+        ),
+        (lambda folder: (folder / "tokenizer_config.json").unlink(), "missing"),
+        (lambda folder: (folder / "added_tokens.json").write_text('{"quick": 3}'), "not in the manifest"),
+        (lambda folder: (folder / "vocab.txt").write_text(""), "its sha256 is not the one in the manifest"),
+        (lambda folder: (folder / "tokenizer.json").unlink(), "missing"),
+    ],
+)
+def test_verify_finds_every_damage_to_the_tokenizer(
+    tmp_path: Path, inputs: Path, tokenizer_folder: Path, damage: Callable[[Path], None], problem: str
+) -> None:
+    given = shutil.copytree(tokenizer_folder, tmp_path / "given")
+    (given / "vocab.txt").write_text("[PAD]\n")
+    plan = Plan(
+        tmp_path / "out", tuple(discover([inputs]).files), CorpusTokenizer.find(str(given)),
+        Configuration(sequence_length=16, validation_samples=3, validation_share=0.3),
+    )  # fmt: skip
+    assert prepare(plan, Running()) is not None
+    assert verify(plan.out) == []
+    before = contents(plan.out)
+    damage(plan.out / "tokenizer")
+    (changed,) = {name for name, _ in contents(plan.out).items() ^ before.items()}
+    assert [(found.file, found.problem) for found in verify(plan.out)] == [(changed, problem)]
+
+
+def test_verify_wants_the_listed_tokenizer_to_be_the_one_of_the_hash(tmp_path: Path, inputs: Path, make: Make) -> None:
+    manifest = make(inputs, tmp_path / "out")
+    manifest["tokenizer"]["files"]["tokenizer.json"] = "0" * 64
+    (tmp_path / "out/manifest.json").write_text(json.dumps(manifest))
+    (found,) = verify(tmp_path / "out")
+    assert (found.file, found.problem) == ("manifest.json", "the tokenizer's files are not those of its sha256")
+
+
+def test_a_manifest_that_does_not_list_the_tokenizers_files_vouches_for_its_words_alone(
+    tmp_path: Path, inputs: Path, make: Make
+) -> None:
+    manifest = make(inputs, tmp_path / "out")
+    del manifest["tokenizer"]["files"]
+    (tmp_path / "out/manifest.json").write_text(json.dumps(manifest))
+    (tmp_path / "out/tokenizer/tokenizer_config.json").write_text("{}")
+    assert verify(tmp_path / "out") == []
+    (tmp_path / "out/tokenizer/tokenizer.json").write_text("{}")
+    assert [found.file for found in verify(tmp_path / "out")] == ["tokenizer/tokenizer.json"]
+
+
 def test_verify_wants_a_finished_corpus(tmp_path: Path) -> None:
     with pytest.raises(PrepareError, match="absent does not exist"):
         verify(tmp_path / "absent")

@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from durable.files import file_sha256
 from tests.corpora import write_corpus
 from train.corpus import check_fit, open_corpus
 from train.errors import TrainError
@@ -113,6 +114,43 @@ def test_another_tokenizer_in_the_folder_is_refused(folder: Path) -> None:
     path = folder / "tokenizer" / "tokenizer.json"
     path.write_text(path.read_text().replace("w17", "q17"))
     with pytest.raises(TrainError, match="not the tokenizer that the corpus was made with"):
+        open_corpus(folder)
+
+
+def listing_tokenizer(folder: Path) -> dict[str, str]:
+    """Have the manifest list every file of the tokenizer, as `symbert prepare` does."""
+    files = {path.name: file_sha256(path) for path in (folder / "tokenizer").iterdir()}
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["tokenizer"]["files"] = files
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return files
+
+
+def test_any_damaged_file_of_the_tokenizer_is_refused(folder: Path) -> None:
+    assert {"tokenizer.json", "tokenizer_config.json"} <= listing_tokenizer(folder).keys()
+    open_corpus(folder)
+    (folder / "tokenizer/tokenizer_config.json").write_text("{")
+    with pytest.raises(
+        TrainError, match=r"tokenizer_config\.json is damaged: it is not the tokenizer that the corpus was made with"
+    ):
+        open_corpus(folder)
+    (folder / "tokenizer/tokenizer_config.json").unlink()
+    with pytest.raises(TrainError, match=r"tokenizer_config\.json is damaged: it is missing"):
+        open_corpus(folder)
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({}, "its tokenizer's files are not those of its sha256"),
+        ([], "is not a manifest of format version 1"),
+    ],
+)
+def test_a_manifest_that_lists_no_such_tokenizer_is_refused(folder: Path, files: object, message: str) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["tokenizer"]["files"] = files
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(TrainError, match=message):
         open_corpus(folder)
 
 
