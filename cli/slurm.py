@@ -82,7 +82,7 @@ def prepare(
     check_parameters(parameters)
     plan = plan_of(parameters, quiet=True)
     count = slices or min(len(plan.files), MOST_SLICES)
-    missing = open_slices(plan, count)
+    missing = open_slices(plan, count, say)
     if not missing and (plan.out / MANIFEST).is_file():
         say(f"{plan.out} is finished: there is nothing to submit")
         return 0

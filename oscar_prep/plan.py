@@ -5,13 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from durable.remote import RemotePath
+from durable.remote import Place, RemotePath
+from durable.settings import difference
 from oscar_prep.configuration import Configuration
 from oscar_prep.inputs import STATE as STATE
 from oscar_prep.inputs import InputFile
 from oscar_prep.record import Unit
+from oscar_prep.shards import read_json
 from oscar_prep.sources import NO_SOURCES, Sources
-from oscar_prep.tokenizer import CorpusTokenizer
+from oscar_prep.tokenizer import TOKENIZER_FILE, CorpusTokenizer, files_of
 
 FORMAT, FORMAT_VERSION = "symbert corpus", 1
 MANIFEST, TOKENIZER = "manifest.json", "tokenizer"
@@ -39,10 +41,24 @@ class Plan:
     @functools.cached_property
     def identity(self) -> dict[str, Any]:
         """What must be the same for a run to continue another; inputs are compared by their own hashes."""
+        files = self.tokenizer.files
         return {
             "format_version": FORMAT_VERSION,
             "configuration": self.configuration.as_json(),
             "tokenizer": self.tokenizer.sha256,
+            "tokenizer_files": {name: sha256 for name, sha256 in files.items() if name != TOKENIZER_FILE},
+            "special_tokens": {name: vars(token) for name, token in self.tokenizer.special_tokens.items()},
             **self.sources.identity(self.configuration),
             "inputs": {f"{index:05}": file.name for index, file in enumerate(self.files)},
         }
+
+
+def changes_since(folder: Place, identity: dict[str, Any]) -> list[str]:
+    """What differs between the settings that the corpus in `folder` was begun with and these, one line a key."""
+    begun = read_json(folder / STATE)
+    if "tokenizer_files" not in begun:  # by an older symbert: its copy of the tokenizer shows which it was
+        files = files_of(folder / TOKENIZER)
+        files.pop(TOKENIZER_FILE, None)
+        told = {name: identity[name] for name in ("tokenizer_files", "special_tokens")}
+        begun |= told | ({"tokenizer_files": files} if files else {})
+    return difference(begun, identity)

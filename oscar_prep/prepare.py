@@ -19,14 +19,14 @@ from durable.errors import DurableError, with_hint
 from durable.files import PARTIAL, sweep_partials, write_json
 from durable.locks import LOCK_NAME, folder_lock
 from durable.progress import ProgressCallback, silent, unheard
-from durable.settings import difference
 from durable.signals import StopRequest
 from durable.tasks import Outcome, Posting, Watch
 from oscar_prep.errors import PrepareError
-from oscar_prep.manifest import finish, tokenizer_file
-from oscar_prep.plan import INDEX, STATE, TOKENIZER, Plan
+from oscar_prep.manifest import finish
+from oscar_prep.plan import INDEX, STATE, TOKENIZER, Plan, changes_since
 from oscar_prep.record import Budget, Unit, UnitRecord
 from oscar_prep.shards import SPLITS, read_json
+from oscar_prep.tokenizer import files_of
 from oscar_prep.upload import Upload
 from oscar_prep.worker import Task, facts_of, key_of, needs_of, start_worker
 
@@ -48,7 +48,8 @@ class Running:
     ship_files: bool = False
     """Send the index, KenLM and language models to the machines of a Ray cluster, which otherwise see them."""
     notice: Callable[[str], None] = unheard
-    """Hears of units that are begun again since their worker was lost; by default nobody does."""
+    """Hears of units that are begun again since their worker was lost, and of a tokenizer that is put back; by default
+    nobody does."""
 
 
 def prepare(plan: Plan, running: Running) -> dict[str, Any] | None:
@@ -63,7 +64,7 @@ def prepare(plan: Plan, running: Running) -> dict[str, Any] | None:
     with folder_lock(plan.out):
         check_folder(plan)
         sweep_partials(plan.out)
-        plan = opened(plan)
+        plan = opened(plan, running.notice)
         corpus = Corpus(plan, running)
         corpus.list_units(running.engine.name)
         claimed = False
@@ -87,19 +88,24 @@ def prepare(plan: Plan, running: Running) -> dict[str, Any] | None:
             sweep_partials(plan.out)  # what workers that were killed have left
 
 
-def opened(plan: Plan) -> Plan:
+def opened(plan: Plan, notice: Callable[[str], None] = unheard) -> Plan:
     """Put into the folder what workers take from there; returns the plan that takes it from there."""
     if not (plan.out / STATE).is_file():
         write_json(plan.out / STATE, plan.identity, name="state")
-    save_tokenizer(plan)
+    save_tokenizer(plan, notice)
     sources = plan.sources.compiled(plan.out / INDEX, plan.configuration)
     return replace(plan, tokenizer=replace(plan.tokenizer, folder=plan.out / TOKENIZER), sources=sources)
 
 
-def save_tokenizer(plan: Plan) -> None:
-    """Put the tokenizer into the folder, unless it is there."""
-    if not tokenizer_file(plan.out).is_file():
-        plan.tokenizer.save(plan.out / TOKENIZER)
+def save_tokenizer(plan: Plan, notice: Callable[[str], None] = unheard) -> None:
+    """Put the tokenizer into the folder, unless it is there; `notice` hears if what was there is not it."""
+    folder = plan.out / TOKENIZER
+    found = files_of(folder)
+    if found == plan.tokenizer.files:
+        return
+    if found:
+        notice(f"{folder} was not the tokenizer of this corpus any more: it is written again")
+    plan.tokenizer.save(folder)
 
 
 def finish_corpus(plan: Plan, records: Sequence[UnitRecord | Unit], running: Running) -> dict[str, Any]:
@@ -261,7 +267,7 @@ def check_folder(plan: Plan) -> None:
         if any(path.name != LOCK_NAME for path in files):
             raise with_hint(PrepareError(f"{plan.out} is not empty and holds no corpus"), "give another --out")
         return
-    changes = difference(read_json(plan.out / STATE), plan.identity)
+    changes = changes_since(plan.out, plan.identity)
     if changes:
         raise with_hint(
             PrepareError(f"{plan.out} was begun with other settings: {'; '.join(changes)}"),

@@ -4,34 +4,37 @@ Slices hold the folder together; opening and finishing hold it alone. A budget c
 slices do not have, so it is refused.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from durable.errors import UnfinishedError, with_hint
 from durable.files import sweep_partials
 from durable.locks import folder_lock
+from durable.progress import unheard
 from durable.slices import Slice
 from oscar_prep.errors import PrepareError
 from oscar_prep.plan import INDEX, MANIFEST, STATE, TOKENIZER, Plan
 from oscar_prep.prepare import Corpus, Running, check_folder, finish_corpus, opened, save_tokenizer
 from oscar_prep.record import Budget, Unit, UnitRecord
+from oscar_prep.tokenizer import files_of
 from oscar_prep.worker import Task
 
 AGAIN = "symbert slurm prepare, with the same arguments, prints what makes them"
 
 
-def open_slices(plan: Plan, count: int) -> list[int]:
+def open_slices(plan: Plan, count: int, notice: Callable[[str], None] = unheard) -> list[int]:
     """Put into the folder what slices need, and list the units; returns the slices in which units are missing.
 
-    Nothing is done to a corpus that is finished.
+    Nothing is done to a corpus that is finished, but for a tokenizer that is not its own any more: it is put back, and
+    `notice` hears of it.
     Raises PrepareError as prepare does, and for a budget; DurableError if another run holds the folder.
     """
     _check(plan)
     with folder_lock(plan.out):
         check_folder(plan)
         sweep_partials(plan.out)
-        corpus = Corpus(opened(plan), Running())
+        corpus = Corpus(opened(plan, notice), Running())
         missing = [number for number in range(count) if _missing(corpus, Slice(number, count))]
         if missing or not (plan.out / MANIFEST).is_file():
             corpus.list_units("slurm")
@@ -49,6 +52,8 @@ def prepare_slice(plan: Plan, running: Running, slice_: Slice) -> list[str] | No
     with folder_lock(plan.out, shared=True):
         index = plan.out / INDEX
         sources = replace(plan.sources, blocklists=index) if index.is_file() else plan.sources
+        if files_of(plan.out / TOKENIZER) != plan.tokenizer.files:
+            raise with_hint(PrepareError(f"{plan.out / TOKENIZER} is not the tokenizer of this corpus any more"), AGAIN)
         tokenizer = replace(plan.tokenizer, folder=plan.out / TOKENIZER)
         corpus = Corpus(replace(plan, tokenizer=tokenizer, sources=sources), running)
         corpus.board.join(slice_.name)
@@ -69,7 +74,7 @@ def finish_slices(plan: Plan, running: Running) -> dict[str, Any]:
     with folder_lock(plan.out):
         sweep_partials(plan.out)
         records = _gathered(Corpus(plan, running))
-        save_tokenizer(plan)
+        save_tokenizer(plan, running.notice)
         return finish_corpus(plan, records, running)
 
 

@@ -15,6 +15,7 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 
 from durable.errors import with_hint
 from durable.files import file_sha256, whole_folder
+from durable.remote import Place
 from oscar_prep.errors import PrepareError
 from oscar_prep.shards import read_json
 
@@ -116,6 +117,11 @@ class CorpusTokenizer:
             "special_tokens": {name: vars(special) for name, special in self.special_tokens.items()},
             "files": dict(self.files),
         }
+
+
+def files_of(folder: Place) -> dict[str, str]:
+    """Name and sha256 of what AutoTokenizer reads of a folder; empty if there is none."""
+    return {name: file_sha256(folder / name) for name in FILES if (folder / name).is_file()}
 
 
 def why_no_table(tokenizer: Tokenizer) -> str | None:

@@ -13,9 +13,8 @@ from typing import Any
 from durable.errors import with_hint
 from durable.failpoints import failpoint
 from durable.remote import RemotePath
-from durable.settings import difference
 from oscar_prep.errors import PrepareError
-from oscar_prep.plan import MANIFEST, STATE, TOKENIZER
+from oscar_prep.plan import MANIFEST, STATE, TOKENIZER, changes_since
 from oscar_prep.record import Unit, UnitRecord
 from oscar_prep.shards import read_json
 
@@ -51,7 +50,7 @@ class Upload:
                 )
             if state.create(json.dumps(identity).encode()):
                 return True
-        changes = difference(json.loads(state.read_text()), identity)
+        changes = changes_since(self.target, identity)
         if changes:
             raise with_hint(
                 PrepareError(f"{self.target} was begun with other settings: {'; '.join(changes)}"),
