@@ -195,7 +195,7 @@ def _check_special(tokenizer: Tokenizer, special: dict[str, SpecialToken], folde
         if other != name:
             raise with_hint(
                 PrepareError(f"{folder}: {other} and {name} are one, `{token.token}`, expected two tokens"),
-                f"{CONFIG_FILE} names them",
+                f"{CONFIG_FILE} and {MAP_FILE} name them",
             )
     declared = {token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special}
     tokenizer.no_padding()
