@@ -187,7 +187,8 @@ def _check_special(tokenizer: Tokenizer, special: dict[str, SpecialToken], folde
     """Refuse special tokens that could not be told apart, or from words.
 
     The padding may be any other, since a corpus holds none. A token that tokenizer.json declares special is taken at
-    its word, though a text may produce it: `<s>` is a piece of every Unigram model that has it.
+    its word, though a text may produce it: `<s>` is a piece of every Unigram model that has it. So is one of a usual
+    name, which no page means as a word.
     """
     names: dict[int, str] = {}
     for name, token in special.items():
@@ -201,7 +202,7 @@ def _check_special(tokenizer: Tokenizer, special: dict[str, SpecialToken], folde
     tokenizer.no_padding()
     tokenizer.encode_special_tokens = True
     for name, token in special.items():
-        if name == "unk_token" or token.token in declared:
+        if name == "unk_token" or token.token in declared or token.token in USUAL_NAMES[name]:
             continue
         if token.id in tokenizer.encode(token.token, add_special_tokens=False).ids:
             raise with_hint(

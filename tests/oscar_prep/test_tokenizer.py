@@ -103,10 +103,24 @@ def test_the_padding_may_be_another_special_token(tokenizer_folder: Path, tmp_pa
     assert special["cls_token"].token == "[CLS]"
 
 
-def test_special_tokens_need_no_declaration_where_no_text_produces_them(tokenizer_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("pre_tokenizer", ["BertPreTokenizer", "WhitespaceSplit"])
+def test_special_tokens_of_usual_names_need_no_declaration(
+    tokenizer_folder: Path, tmp_path: Path, pre_tokenizer: str
+) -> None:
     document = json.loads((tokenizer_folder / "tokenizer.json").read_text())
-    (tmp_path / "tokenizer.json").write_text(json.dumps({**document, "added_tokens": []}))
+    document |= {"added_tokens": [], "pre_tokenizer": {"type": pre_tokenizer}}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(document))
     assert CorpusTokenizer.find(str(tmp_path)).special_tokens["cls_token"].id == 2
+
+
+def test_a_special_token_of_another_name_needs_none_where_no_text_produces_it(
+    tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    document = json.loads((tokenizer_folder / "tokenizer.json").read_text())
+    document["model"]["vocab"]["[BEGIN]"] = len(document["model"]["vocab"])
+    (tmp_path / "tokenizer.json").write_text(json.dumps(document))
+    (tmp_path / "tokenizer_config.json").write_text('{"cls_token": "[BEGIN]"}')
+    assert CorpusTokenizer.find(str(tmp_path)).special_tokens["cls_token"].token == "[BEGIN]"
 
 
 def test_a_word_that_is_declared_special_is_taken_at_its_word(tokenizer_folder: Path, tmp_path: Path) -> None:
