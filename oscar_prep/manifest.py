@@ -16,9 +16,18 @@ from oscar_prep.configuration import Configuration
 from oscar_prep.errors import PrepareError
 from oscar_prep.inputs import WHAT_TO_GIVE
 from oscar_prep.ledger import Ledger
-from oscar_prep.plan import FORMAT, FORMAT_VERSION, MANIFEST, MANIFEST_AGAIN, STATE, TOKENIZER, Plan
+from oscar_prep.plan import FORMAT, FORMAT_VERSION, MANIFEST, MANIFEST_AGAIN, STATE, TOKENIZER, UNIT_AGAIN, Plan
 from oscar_prep.record import TRAIN, VALIDATION, Unit, UnitRecord
-from oscar_prep.shards import SPLITS, FileRecord, corpus_hash, dataset_files, read_json, read_rows, shard_writer
+from oscar_prep.shards import (
+    SPLITS,
+    FileRecord,
+    corpus_hash,
+    dataset_files,
+    problem,
+    read_json,
+    read_rows,
+    shard_writer,
+)
 from oscar_prep.tokenizer import TOKENIZER_FILE
 
 WHICH_FOLDER = "give the folder that `symbert prepare` was given as --out"
@@ -156,6 +165,8 @@ def _with_validation(plan: Plan, record: UnitRecord, keep: int) -> UnitRecord:
     assert record.validation is not None
     assert keep < record.validation.rows, "a shard that was cut cannot grow"
     length, name = plan.configuration.sequence_length, record.validation.file
+    if found := problem(plan.out, record.validation):  # what is cut is hashed anew: damage would pass for whole
+        raise with_hint(PrepareError(f"{plan.out / name} is damaged: {found}"), UNIT_AGAIN)
     with shard_writer(plan.out, name, length, plan.tokenizer.dtype) as writer:
         for rows in read_rows(plan.out / name, length):
             writer.add(rows[: keep - writer.rows])

@@ -20,6 +20,8 @@ MANIFEST, TOKENIZER = "manifest.json", "tokenizer"
 INDEX = "units/blocklists.index"
 MANIFEST_AGAIN = "put it back from a copy; or delete it, and the command that made the corpus writes it again"
 """What to do about a damaged manifest."""
+UNIT_AGAIN = "delete it, and the same command again makes it anew from its input"
+"""What to do about a damaged file of a unit."""
 
 
 @dataclass(frozen=True)

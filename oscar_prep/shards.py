@@ -38,6 +38,23 @@ class FileRecord:
         return asdict(self)
 
 
+def size_problem(corpus: Place, file: FileRecord) -> str | None:
+    """What is wrong with a file by its name and size alone; None if nothing is."""
+    path = corpus / file.file
+    if not path.is_file():
+        return "missing"
+    size = path.stat().st_size
+    return f"{size:,} bytes, expected {file.bytes:,}" if size != file.bytes else None
+
+
+def problem(corpus: Place, file: FileRecord) -> str | None:
+    """What is wrong with a file, which is read to its end; None if it is the one that was recorded."""
+    found = size_problem(corpus, file)
+    if found is None and file_sha256(corpus / file.file) != file.sha256:
+        return "its sha256 is not the one that was recorded"
+    return found
+
+
 def file_record(path: Path, name: str, rows: int) -> FileRecord:
     """The record of the file at `path`, which is or will be called `name` in the corpus folder."""
     return FileRecord(name, rows, path.stat().st_size, file_sha256(path))

@@ -1,0 +1,72 @@
+"""A corpus that is run again: what stands is compared, what does not is made anew, and nothing changes unseen."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from oscar_prep.configuration import Configuration
+from oscar_prep.errors import PrepareError
+from oscar_prep.inputs import discover
+from oscar_prep.plan import Plan
+from oscar_prep.prepare import Running, prepare
+from oscar_prep.tokenizer import CorpusTokenizer
+
+Oscar = Callable[..., dict[str, Any]]
+Write = Callable[[Path, list[Any]], Path]
+Make = Callable[..., dict[str, Any]]
+NAMES = [f"data-{part:05}-of-00003" for part in range(3)]
+
+
+@pytest.fixture
+def inputs(tmp_path: Path, oscar: Oscar, write_shard: Write) -> Path:
+    """Three files of 40 documents that are all kept, with a bad line at the end of each."""
+    for part in range(3):
+        records = [oscar("the quick brown fox " * (1 + number % 5), 40 * part + number) for number in range(40)]
+        write_shard(tmp_path / f"in/part_{part}.jsonl", [*records, b"{broken"])
+    return tmp_path / "in"
+
+
+@pytest.fixture
+def make(inputs: Path, tokenizer: CorpusTokenizer) -> Make:
+    """Prepares the inputs; keywords are settings."""
+
+    def run(out: Path, running: Running = Running(max_bad_share=0.1), **settings: Any) -> dict[str, Any]:  # noqa: B008
+        chosen = {"sequence_length": 16, "validation_samples": 3, "validation_share": 0.3, **settings}
+        manifest = prepare(Plan(out, tuple(discover([inputs]).files), tokenizer, Configuration(**chosen)), running)
+        assert manifest is not None
+        return manifest
+
+    return run
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != ".symbert.lock" and ".status" not in path.parts
+    }
+
+
+def flip_a_bit(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def test_a_validation_shard_that_was_damaged_is_not_cut(tmp_path: Path, make: Make, tokenizer: CorpusTokenizer) -> None:
+    from oscar_prep.manifest import finish
+    from oscar_prep.record import UnitRecord
+
+    made = make(tmp_path / "out", validation_samples=60)
+    records = [UnitRecord.from_json(unit) for unit in made["units"]]
+    files = tuple(discover([tmp_path / "in"]).files)
+    plan = Plan(tmp_path / "out", files, tokenizer, Configuration(sequence_length=16, validation_samples=3))
+    shard = tmp_path / "out" / f"validation/{NAMES[0]}.arrow"
+    flip_a_bit(shard)
+    before = shard.read_bytes()
+    with pytest.raises(PrepareError, match=rf"{NAMES[0]}\.arrow is damaged: its sha256 is not the one") as error:
+        finish(plan, records, 0.1)
+    assert error.value.__notes__ == ["delete it, and the same command again makes it anew from its input"]
+    assert shard.read_bytes() == before
