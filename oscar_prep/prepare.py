@@ -1,8 +1,9 @@
 """A whole corpus: every input file made a unit by the workers of an engine, then split, budgets, manifest.
 
-Running the same command again continues where the last run ended: a unit whose record stands and whose input has
-not changed is not made again. The manifest is written last, so a folder without one is not a corpus. A run may be
-divided: the units of each slice are made by a command of its own, and one more writes the manifest.
+Running the same command again continues where the last run ended: a unit is not made again if its input and its files
+have the hashes of its record. If its input has changed the run is refused. The manifest is written last, so a folder
+without one is not a corpus. A run may be divided: the units of each slice are made by a command of its own, and one
+more writes the manifest.
 """
 
 import shutil
@@ -25,10 +26,10 @@ from oscar_prep.errors import PrepareError
 from oscar_prep.manifest import finish
 from oscar_prep.plan import INDEX, STATE, TOKENIZER, Plan, changes_since
 from oscar_prep.record import Budget, Unit, UnitRecord
-from oscar_prep.shards import SPLITS, read_json
+from oscar_prep.shards import SPLITS, read_json, size_problem
 from oscar_prep.tokenizer import files_of
 from oscar_prep.upload import Upload
-from oscar_prep.worker import Task, facts_of, key_of, needs_of, start_worker
+from oscar_prep.worker import Made, Task, facts_of, key_of, needs_of, start_worker
 
 MAX_BAD_SHARE = 0.001
 PARTS = (*SPLITS, "documents", "quarantine", "units", TOKENIZER)
@@ -48,8 +49,8 @@ class Running:
     ship_files: bool = False
     """Send the index, KenLM and language models to the machines of a Ray cluster, which otherwise see them."""
     notice: Callable[[str], None] = unheard
-    """Hears of units that are begun again since their worker was lost, and of a tokenizer that is put back; by default
-    nobody does."""
+    """Hears of units that are begun again since their worker was lost, or made anew since they were damaged, and of a
+    tokenizer that is put back; by default nobody does."""
 
 
 def prepare(plan: Plan, running: Running) -> dict[str, Any] | None:
@@ -143,7 +144,7 @@ class Corpus:
         bounded = configuration.max_documents is not None or configuration.max_tokens is not None
         if bounded:
             return self._make_bounded(Budget(configuration.max_documents, configuration.max_tokens))
-        if not self.run(Task(unit, Budget(), self.standing(unit)) for unit in self.largest_first()):
+        if not self.run([Task(unit, Budget(), self.earlier(unit)) for unit in self.largest_first()]):
             return None
         return [self.records.get(unit.index, unit) for unit in self.units]
 
@@ -184,19 +185,19 @@ class Corpus:
                     if left.reached(record.ledger.kept, record.ledger.tokens):
                         return
                     left = left.less(record.ledger.kept, record.ledger.tokens)
-            yield Task(unit, left if known else budget, self.standing(unit))
+            yield Task(unit, left if known else budget, self.earlier(unit))
+
+    def earlier(self, unit: Unit) -> UnitRecord | None:
+        """The record that an earlier run left of a unit, whatever has become of its files."""
+        path = self._plan.out / unit.names["record"]
+        return UnitRecord.from_json(read_json(path)) if path.is_file() else None
 
     def standing(self, unit: Unit) -> UnitRecord | None:
         """The record of an earlier run, if its files are there in full size."""
-        path = self._plan.out / unit.names["record"]
-        if not path.is_file():
+        record = self.earlier(unit)
+        if record is None or any(size_problem(self._plan.out, file) for file in record.files()):
             return None
-        record = UnitRecord.from_json(read_json(path))
-        whole = all(
-            (self._plan.out / file.file).is_file() and (self._plan.out / file.file).stat().st_size == file.bytes
-            for file in record.files()
-        )
-        return record if whole else None
+        return record
 
     def run(self, tasks: Iterable[Task]) -> bool:
         """Run tasks; false if a stop request ended them early. Raises the first error when all the rest is done."""
@@ -215,13 +216,14 @@ class Corpus:
             raise self._errors[0]
         return True
 
-    def _take(self, outcome: Outcome[Task, UnitRecord]) -> None:
+    def _take(self, outcome: Outcome[Task, Made]) -> None:
         unit = outcome.argument.unit
         if outcome.result is not None:
-            self.records[unit.index] = outcome.result
-            ledger = outcome.result.ledger
-            size = self._sizes[unit.index]
-            self._hear(outcome.argument, facts_of(size, ledger))
+            made = outcome.result
+            self.records[unit.index] = made.record
+            if made.damage:
+                self._running.notice(f"{unit.file.name} was made anew: {made.damage}")
+            self._hear(outcome.argument, facts_of(self._sizes[unit.index], made.record.ledger))
         elif isinstance(outcome.error, REFUSALS):
             self._errors.append(outcome.error)
         elif outcome.error is not None:

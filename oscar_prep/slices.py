@@ -58,7 +58,7 @@ def prepare_slice(plan: Plan, running: Running, slice_: Slice) -> list[str] | No
         corpus = Corpus(replace(plan, tokenizer=tokenizer, sources=sources), running)
         corpus.board.join(slice_.name)
         units = _missing(corpus, slice_)
-        if not corpus.run(Task(unit, Budget(), None) for unit in units):
+        if not corpus.run([Task(unit, Budget(), corpus.earlier(unit)) for unit in units]):
             return None
         return [unit.file.name for unit in units if unit.index not in corpus.records]
 

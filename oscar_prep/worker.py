@@ -13,9 +13,9 @@ from durable.remote import RemotePath
 from durable.tasks import Needs, Tell, Work
 from oscar_prep.errors import PrepareError
 from oscar_prep.ledger import Ledger
-from oscar_prep.plan import TOKENIZER, Plan
+from oscar_prep.plan import MANIFEST, TOKENIZER, Plan
 from oscar_prep.record import Budget, Unit, UnitRecord
-from oscar_prep.shards import read_json
+from oscar_prep.shards import problem, read_json
 from oscar_prep.tokenize import encoder_of
 from oscar_prep.unit import UnitProcessor
 from oscar_prep.upload import Upload
@@ -28,6 +28,14 @@ class Task:
     unit: Unit
     budget: Budget
     record: UnitRecord | None
+
+
+@dataclass(frozen=True)
+class Made:
+    """A unit's record, and what was wrong with its files if an earlier run had made it and it was made anew."""
+
+    record: UnitRecord
+    damage: str | None = None
 
 
 def key_of(task: Task) -> str:
@@ -57,20 +65,25 @@ def _input_of(task: Task) -> list[Path]:
     return [path] if isinstance(path, Path) else []  # a URL is read from anywhere
 
 
-def start_worker(plan: Plan) -> Work[Task, UnitRecord]:
+def start_worker(plan: Plan) -> Work[Task, Made]:
     """What each worker process does once: load the tokenizer and the lists; returns what it does for each task."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the workers are as many as the cores
     annotators = plan.sources.annotators(plan.configuration)
     processor = UnitProcessor(plan.out, plan.configuration, encoder_of(plan.tokenizer), annotators)
 
-    def work(task: Task, tell: Tell) -> UnitRecord:
-        record = task.record if task.record is not None and _still_stands(plan, task) else None
-        if record is None:
+    def work(task: Task, tell: Tell) -> Made:
+        record, damage = task.record, None
+        if record is not None:
+            _check_input(plan, task.unit, record)
+            damage = _damage(plan, record)
+        if record is None or damage or record.budget not in (None, task.budget):
+            # A corpus of which a part is written anew is not finished, whatever ends the run before its end.
+            (plan.out / MANIFEST).unlink(missing_ok=True)
             _remember(plan, task.unit)
             record = processor.process(task.unit, task.budget, lambda read, ledger: tell(facts_of(read, ledger)))
         if plan.target is not None:
             Upload(plan.out, plan.target).unit(task.unit, record)
-        return record
+        return Made(record, damage)
 
     return work
 
@@ -97,15 +110,18 @@ def _is_known(plan: Plan, unit: Unit) -> bool:
     return source["version"] is not None and read_json(written) == source
 
 
-def _still_stands(plan: Plan, task: Task) -> bool:
-    """Whether the unit need not be made again. Raises PrepareError if its input is another file than it was."""
-    assert task.record is not None
-    path = task.unit.file.path
-    then = task.record.input["sha256"]
-    now = then if _is_known(plan, task.unit) else file_sha256(path)
+def _check_input(plan: Plan, unit: Unit, record: UnitRecord) -> None:
+    """Raises PrepareError if a unit's input is another file than the one of which its record was made."""
+    path, then = unit.file.path, record.input["sha256"]
+    now = then if _is_known(plan, unit) else file_sha256(path)
     if now != then:
         raise with_hint(
             PrepareError(f"{path} has changed since this corpus was begun: sha256 {then[:12]}… → {now[:12]}…"),
             "give another --out",
         )
-    return task.record.budget is None or task.record.budget == task.budget
+
+
+def _damage(plan: Plan, record: UnitRecord) -> str | None:
+    """What is wrong with the first file of a unit that is not the one recorded; None if all are."""
+    found = ((file.file, problem(plan.out, file)) for file in record.files())
+    return next((f"{name}: {what}" for name, what in found if what), None)

@@ -12,6 +12,7 @@ from oscar_prep.inputs import discover
 from oscar_prep.plan import Plan
 from oscar_prep.prepare import Running, prepare
 from oscar_prep.tokenizer import CorpusTokenizer
+from oscar_prep.verify import verify
 
 Oscar = Callable[..., dict[str, Any]]
 Write = Callable[[Path, list[Any]], Path]
@@ -70,3 +71,41 @@ def test_a_validation_shard_that_was_damaged_is_not_cut(tmp_path: Path, make: Ma
         finish(plan, records, 0.1)
     assert error.value.__notes__ == ["delete it, and the same command again makes it anew from its input"]
     assert shard.read_bytes() == before
+
+
+def test_an_input_that_changed_is_refused_though_its_shard_is_gone(
+    tmp_path: Path, make: Make, inputs: Path, oscar: Oscar, write_shard: Write
+) -> None:
+    make(tmp_path / "out")
+    (tmp_path / f"out/train/{NAMES[1]}.arrow").unlink()
+    before = contents(tmp_path / "out")
+    write_shard(inputs / "part_1.jsonl", [oscar("another text")] * 40)
+    with pytest.raises(PrepareError, match=r"part_1\.jsonl has changed since this corpus was begun"):
+        make(tmp_path / "out")
+    assert contents(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize("part", ["train", "validation", "documents", "quarantine"])
+def test_a_damaged_file_is_made_anew_by_the_same_command_which_says_so(tmp_path: Path, make: Make, part: str) -> None:
+    make(tmp_path / "out")
+    before = contents(tmp_path / "out")
+    (path,) = (tmp_path / "out").glob(f"{part}/{NAMES[0]}.*")
+    flip_a_bit(path)
+    heard: list[str] = []
+    make(tmp_path / "out", Running(max_bad_share=0.1, notice=heard.append))
+    name = path.relative_to(tmp_path / "out")
+    assert heard == [f"part_0.jsonl was made anew: {name}: its sha256 is not the one that was recorded"]
+    assert contents(tmp_path / "out") == before
+    make(tmp_path / "out", Running(max_bad_share=0.1, notice=heard.append))
+    assert len(heard) == 1
+
+
+def test_a_corpus_of_which_a_part_is_made_anew_is_not_finished_meanwhile(tmp_path: Path, make: Make) -> None:
+    make(tmp_path / "out")
+    (tmp_path / f"out/train/{NAMES[1]}.arrow").unlink()
+    with pytest.raises(PrepareError, match="more than the share of 0 that --max-bad-share allows"):
+        make(tmp_path / "out", Running(max_bad_share=0.0))
+    with pytest.raises(PrepareError, match="is a corpus that is not finished"):
+        verify(tmp_path / "out")
+    make(tmp_path / "out")
+    assert verify(tmp_path / "out") == []
