@@ -154,7 +154,8 @@ class Corpus:
 
     def _make_bounded(self, budget: Budget) -> list[UnitRecord | Unit] | None:
         """In file order; the unit that crosses the budget is written again, cut, unless it was so already."""
-        if not self.run(self._until_reached(budget)):
+        before = self._made_before(budget)
+        if (before and not self.run(before)) or not self.run(self._until_reached(budget)):
             return None
         kept: list[UnitRecord | Unit] = []
         for unit in self.units:
@@ -173,6 +174,22 @@ class Corpus:
             budget = budget.less(record.ledger.kept, record.ledger.tokens)
         return kept
 
+    def _made_before(self, budget: Budget) -> list[Task]:
+        """The first units, as far as an earlier run has recorded them: what is left for each is known beforehand.
+
+        Given more, the unit that crosses the budget would be written anew, uncut, over what stands.
+        """
+        tasks = []
+        for unit in self.units:
+            record = self.earlier(unit)
+            if record is None:
+                break
+            tasks.append(Task(unit, budget, record))
+            if budget.reached(record.ledger.kept, record.ledger.tokens):
+                break
+            budget = budget.less(record.ledger.kept, record.ledger.tokens)
+        return tasks
+
     def _until_reached(self, budget: Budget) -> Iterator[Task]:
         """Tasks in file order, as long as what is known to come before leaves some of the budget."""
         for unit in self.units:
@@ -185,7 +202,8 @@ class Corpus:
                     if left.reached(record.ledger.kept, record.ledger.tokens):
                         return
                     left = left.less(record.ledger.kept, record.ledger.tokens)
-            yield Task(unit, left if known else budget, self.earlier(unit))
+            if unit.index not in self.records:
+                yield Task(unit, left if known else budget, self.earlier(unit))
 
     def earlier(self, unit: Unit) -> UnitRecord | None:
         """The record that an earlier run left of a unit, whatever has become of its files."""

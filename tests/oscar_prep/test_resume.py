@@ -109,3 +109,25 @@ def test_a_corpus_of_which_a_part_is_made_anew_is_not_finished_meanwhile(tmp_pat
         verify(tmp_path / "out")
     make(tmp_path / "out")
     assert verify(tmp_path / "out") == []
+
+
+@pytest.mark.parametrize("settings", [{"max_documents": 50}, {"max_tokens": 800}], ids=str)
+def test_a_budgeted_corpus_is_run_again_by_two_workers_without_a_write_to_its_units(
+    tmp_path: Path, make: Make, settings: dict[str, int]
+) -> None:
+    running = Running(2, max_bad_share=0.1)
+    first = make(tmp_path / "out", running, **settings)
+    assert [unit["budget"] is not None for unit in first["units"]] == [False, True]
+    (tmp_path / f"out/documents/{NAMES[0]}.parquet").unlink()
+    before = stamps(tmp_path / "out")
+    assert make(tmp_path / "out", running, **settings) == first
+    changed = {name for name, stamp in stamps(tmp_path / "out").items() if before.get(name) != stamp}
+    assert all(NAMES[0] in name for name in changed)
+    assert verify(tmp_path / "out") == []
+
+
+def stamps(corpus: Path) -> dict[str, int]:
+    """When each file of a unit was last written."""
+    return {
+        str(path.relative_to(corpus)): path.stat().st_mtime_ns for path in corpus.glob("*/data-*") if path.is_file()
+    }
