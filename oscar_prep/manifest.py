@@ -149,15 +149,34 @@ def _split_as_json(shards: Sequence[FileRecord], dtype: np.dtype) -> Mapping[str
 
 def _cut_validation(plan: Plan, records: Sequence[UnitRecord]) -> list[UnitRecord]:
     """Keep the first `validation_samples` rows in file order; the surplus is counted, and its rows written nowhere."""
-    left = plan.configuration.validation_samples
-    cut = []
+    kept = _validation_rows(records, plan.configuration.validation_samples)
+    return [
+        record if record.validation and keep == record.validation.rows else _with_validation(plan, record, keep)
+        for record, keep in zip(records, kept, strict=True)
+    ]
+
+
+def _validation_rows(records: Sequence[UnitRecord], samples: int) -> list[int]:
+    """How many rows of its validation shard each unit keeps, if the first `samples` are kept in all."""
+    kept = []
     for record in records:
-        assert record.validation is not None
-        rows = record.ledger.samples[VALIDATION] + record.ledger.samples["surplus"]
-        keep = min(rows, left)
-        left -= keep
-        cut.append(record if keep == record.validation.rows else _with_validation(plan, record, keep))
-    return cut
+        kept.append(min(record.ledger.samples[VALIDATION] + record.ledger.samples["surplus"], samples))
+        samples -= kept[-1]
+    return kept
+
+
+def cut_too_short(outcomes: Sequence[UnitRecord | Unit], samples: int) -> list[int]:
+    """The places of units whose validation shard an earlier run cut to fewer rows than it keeps now.
+
+    That is so where a unit before them was part of the corpus then, and is lost now.
+    """
+    places = [place for place, outcome in enumerate(outcomes) if isinstance(outcome, UnitRecord)]
+    records = [outcome for outcome in outcomes if isinstance(outcome, UnitRecord)]
+    return [
+        place
+        for place, record, keep in zip(places, records, _validation_rows(records, samples), strict=True)
+        if keep > (record.validation.rows if record.validation else 0)
+    ]
 
 
 def _with_validation(plan: Plan, record: UnitRecord, keep: int) -> UnitRecord:

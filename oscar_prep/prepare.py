@@ -23,7 +23,7 @@ from durable.progress import ProgressCallback, silent, unheard
 from durable.signals import StopRequest
 from durable.tasks import Outcome, Posting, Watch
 from oscar_prep.errors import PrepareError
-from oscar_prep.manifest import finish
+from oscar_prep.manifest import cut_too_short, finish
 from oscar_prep.plan import INDEX, STATE, TOKENIZER, Plan, changes_since
 from oscar_prep.record import Budget, Unit, UnitRecord
 from oscar_prep.shards import SPLITS, read_json, size_problem
@@ -140,6 +140,21 @@ class Corpus:
 
     def make(self) -> list[UnitRecord | Unit] | None:
         """Every unit's record in file order up to the budget, a Unit where it was lost; None if stopped early."""
+        outcomes = self._make()
+        while outcomes is not None:
+            short = cut_too_short(outcomes, self._plan.configuration.validation_samples)
+            if not short:
+                break
+            if not self.run([Task(self.units[place], self._budget_of(place), None) for place in short]):
+                return None
+            outcomes = [self.records.get(place, self.units[place]) for place in range(len(outcomes))]
+        return outcomes
+
+    def _budget_of(self, place: int) -> Budget:
+        """What a unit was given, whose record is forgotten with that."""
+        return self.records.pop(place).budget or Budget()
+
+    def _make(self) -> list[UnitRecord | Unit] | None:
         configuration = self._plan.configuration
         bounded = configuration.max_documents is not None or configuration.max_tokens is not None
         if bounded:

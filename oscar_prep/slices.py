@@ -14,6 +14,7 @@ from durable.locks import folder_lock
 from durable.progress import unheard
 from durable.slices import Slice
 from oscar_prep.errors import PrepareError
+from oscar_prep.manifest import cut_too_short
 from oscar_prep.plan import INDEX, MANIFEST, STATE, TOKENIZER, Plan
 from oscar_prep.prepare import Corpus, Running, check_folder, finish_corpus, opened, save_tokenizer
 from oscar_prep.record import Budget, Unit, UnitRecord
@@ -74,6 +75,7 @@ def finish_slices(plan: Plan, running: Running) -> dict[str, Any]:
     with folder_lock(plan.out):
         sweep_partials(plan.out)
         records = _gathered(Corpus(plan, running))
+        _reopen_cut_too_short(plan, records)
         save_tokenizer(plan, running.notice)
         return finish_corpus(plan, records, running)
 
@@ -95,6 +97,21 @@ def _check(plan: Plan) -> None:
 
 def _missing(corpus: Corpus, slice_: Slice) -> list[Unit]:
     return [unit for unit in slice_.of(corpus.largest_first()) if corpus.standing(unit) is None]
+
+
+def _reopen_cut_too_short(plan: Plan, records: Sequence[UnitRecord | Unit]) -> None:
+    short = [plan.units()[place] for place in cut_too_short(records, plan.configuration.validation_samples)]
+    for unit in short:
+        (plan.out / unit.names["record"]).unlink()
+    if short:
+        raise with_hint(
+            UnfinishedError(f"{len(short):,} files are to be made again for their validation samples: {_some(short)}"),
+            AGAIN,
+        )
+
+
+def _some(units: Sequence[Unit]) -> str:
+    return ", ".join(unit.file.name for unit in units[:5]) + (", …" if len(units) > 5 else "")
 
 
 def _gathered(corpus: Corpus) -> Sequence[UnitRecord | Unit]:

@@ -1,5 +1,9 @@
 """A corpus that is run again: what stands is compared, what does not is made anew, and nothing changes unseen."""
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +21,7 @@ from oscar_prep.verify import verify
 Oscar = Callable[..., dict[str, Any]]
 Write = Callable[[Path, list[Any]], Path]
 Make = Callable[..., dict[str, Any]]
+ROOT = Path(__file__).parents[2]
 NAMES = [f"data-{part:05}-of-00003" for part in range(3)]
 
 
@@ -131,3 +136,33 @@ def stamps(corpus: Path) -> dict[str, int]:
     return {
         str(path.relative_to(corpus)): path.stat().st_mtime_ns for path in corpus.glob("*/data-*") if path.is_file()
     }
+
+
+def test_a_validation_shard_that_was_cut_grows_again_where_a_unit_before_it_is_lost(
+    tmp_path: Path, make: Make, inputs: Path, tokenizer_folder: Path
+) -> None:
+    for part in (1, 2):  # quarantine/ is written for files with bad lines only: the others pass
+        lines = (inputs / f"part_{part}.jsonl").read_bytes().splitlines(keepends=True)
+        (inputs / f"part_{part}.jsonl").write_bytes(b"".join(lines[:-1]))
+    first, second, _ = make(tmp_path / "whole", validation_samples=10_000)["units"]
+    samples = first["validation"]["rows"] + second["validation"]["rows"] // 2
+    out = tmp_path / "out"
+    assert make(out, validation_samples=samples)["units"][2]["validation"]["rows"] == 0
+    (out / f"train/{NAMES[0]}.arrow").unlink()
+    command = [
+        sys.executable, "-m", "cli", "prepare", str(inputs), "--out", str(out), "--tokenizer", str(tokenizer_folder),
+        "--workers", "1", "--sequence-length", "16", "--validation-samples", str(samples), "--no-report",
+        "--validation-share", "0.3", "--max-bad-share", "0.1", "--quiet",
+    ]  # fmt: skip
+    settings = {**os.environ, "SYMBERT_FAILPOINT": "quarantine.before-rename:1:kill"}
+    result = subprocess.run(command, cwd=ROOT, env=settings, capture_output=True, text=True, check=False)
+    assert result.returncode == 3, result.stderr
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["lost"] == ["part_0.jsonl"]
+    assert manifest["units"][0]["validation"]["rows"] == second["validation"]["rows"]
+    assert manifest["splits"]["validation"]["rows"] == samples
+    assert verify(out) == []
+    (out / "README.md").unlink()
+    make(out, validation_samples=samples)
+    make(tmp_path / "fresh", validation_samples=samples)
+    assert contents(out) == contents(tmp_path / "fresh")
