@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from cli.main import run
+from durable.board import Board, Failure
 from tests.durable.test_engines import needs_ray
 from tests.ray_cluster import run_on_two_nodes
 
@@ -201,6 +202,26 @@ def test_finishing_repeats_why_a_slice_failed(
     (inputs / "part_3.jsonl.zst").write_bytes(whole)
     assert run(arguments(out, "--slice", "0/1", "--workers", "1")) == 0
     assert run(arguments(out, "--slice", "finish")) == 0
+
+
+def test_finishing_has_a_validation_shard_that_was_cut_made_anew_where_a_unit_before_it_is_lost(
+    tmp_path: Path, arguments: Arguments, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "sliced"
+    steps = [["--slice", "0/1", "--workers", "1"], ["--slice", "finish"]]
+    assert run(["slurm", *arguments(out)]) == 0
+    assert [run(arguments(out, *step)) for step in steps] == [0, 0]
+    whole = corpus(out)
+    (out / "train/data-00000-of-00008.arrow").unlink()
+    assert run(["slurm", *arguments(out)]) == 0
+    Board(out).fail("data-00000-of-00008", Failure("its process was killed 3 times", 3))
+    capsys.readouterr()
+    assert run(arguments(out, *steps[1])) == 75
+    error = capsys.readouterr().err
+    assert error.startswith("error: 1 files are to be made again for their validation samples: part_1.jsonl.zst\n")
+    assert not (out / "units/data-00001-of-00008.json").exists()
+    assert [run(arguments(out, *step)) for step in steps] == [0, 0]
+    assert corpus(out) == whole
 
 
 @pytest.mark.parametrize("text", ["3", "3/3", "-1/3", "a/b", "1/0", ""])
