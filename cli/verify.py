@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from cli.console import AsJson, print_json
+from cli.console import AsJson, print_json, say
 from durable.signals import EXIT_DONE, EXIT_QUARANTINED
 
 
@@ -31,4 +31,6 @@ def verify(
             print(
                 f"{corpus}: {len(manifest['units'])} units as the manifest says, corpus {manifest['corpus_hash'][:16]}…"
             )
+    if damage:
+        say("\nhint: delete what is named, then run the command that made the corpus again: it makes that anew")
     return EXIT_QUARANTINED if damage else EXIT_DONE

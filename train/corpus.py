@@ -214,5 +214,6 @@ def _blocks(shard: Shard, length: int) -> list[npt.NDArray[Any]]:
 
 def _damaged(path: Path, why: str) -> TrainError:
     return with_hint(
-        TrainError(f"{path} is damaged: {why}"), "`symbert verify` lists all damage; prepare the corpus again"
+        TrainError(f"{path} is damaged: {why}"),
+        "`symbert verify` lists all damage; the command that made the corpus, run again, makes anew what is damaged",
     )

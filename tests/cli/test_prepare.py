@@ -152,6 +152,27 @@ def test_damage_ends_with_3_and_is_listed(
 
 
 @pytest.mark.parametrize(
+    "name", ["train/data-00000-of-00001.arrow", "dataset_dict.json", "tokenizer/tokenizer.json", "manifest.json"]
+)
+def test_what_verify_finds_is_mended_by_its_hint(
+    arguments: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str
+) -> None:
+    assert run(arguments) == 0
+    damaged = tmp_path / "out" / name
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole.replace(b'"kept": ', b'"kept": 1') if name == "manifest.json" else whole[:-9] + whole[:9])
+    capsys.readouterr()
+    assert run(["verify", str(tmp_path / "out")]) == 3
+    printed = capsys.readouterr()
+    assert name in printed.out
+    assert printed.err.startswith("\nhint: delete what is named, then run the command that made the corpus again")
+    damaged.unlink()
+    assert run(arguments) == 0
+    assert damaged.read_bytes() == whole
+    assert run(["verify", str(tmp_path / "out")]) == 0
+
+
+@pytest.mark.parametrize(
     ("changed", "message"),
     [
         (["--max-bad-share", "0", "--sequence-length", "10000"], "no training sample"),
