@@ -79,6 +79,8 @@ class UnitProcessor:
             self._ledger.tokens += self._packers[split].tokens
             self._ledger.tail += self._packers[split].tail
         self._ledger.check(length)
+        if quarantine.record is None:  # an earlier attempt with more of the budget may have left one
+            (self._corpus / unit.names["quarantine"]).unlink(missing_ok=True)
         record = UnitRecord(
             file=unit.file.name,
             input=facts,

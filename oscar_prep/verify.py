@@ -129,7 +129,7 @@ def _closes(name: str, ledger: Ledger, sequence_length: int) -> Iterator[Damage]
 
 
 def _unlisted(corpus: Place, listed: set[str]) -> Iterator[Damage]:
-    for pattern in ("train/data-*.arrow", "validation/data-*.arrow", "documents/*.parquet"):
+    for pattern in ("train/data-*.arrow", "validation/data-*.arrow", "documents/*.parquet", "quarantine/*.jsonl"):
         found: list[Place] = [*corpus.glob(pattern)]
         for path in sorted(found, key=str):
             name = f"{pattern.partition('/')[0]}/{path.name}"

@@ -166,3 +166,16 @@ def test_a_validation_shard_that_was_cut_grows_again_where_a_unit_before_it_is_l
     make(out, validation_samples=samples)
     make(tmp_path / "fresh", validation_samples=samples)
     assert contents(out) == contents(tmp_path / "fresh")
+
+
+def test_a_bad_line_behind_the_budget_is_in_no_quarantine_whatever_the_number_of_workers(
+    tmp_path: Path, make: Make
+) -> None:
+    for workers in (1, 2):
+        make(tmp_path / str(workers), Running(workers, max_bad_share=0.1), max_documents=50)
+    assert [path.name for path in (tmp_path / "2/quarantine").iterdir()] == [f"{NAMES[0]}.jsonl"]
+    assert contents(tmp_path / "1") == contents(tmp_path / "2")
+    (tmp_path / f"2/quarantine/{NAMES[1]}.jsonl").touch()
+    assert [(found.file, found.problem) for found in verify(tmp_path / "2")] == [
+        (f"quarantine/{NAMES[1]}.jsonl", "not in the manifest")
+    ]
