@@ -16,8 +16,9 @@ from oscar_prep.configuration import Configuration
 from oscar_prep.errors import PrepareError
 from oscar_prep.inputs import WHAT_TO_GIVE
 from oscar_prep.ledger import Ledger
-from oscar_prep.plan import FORMAT, FORMAT_VERSION, MANIFEST, MANIFEST_AGAIN, STATE, TOKENIZER, UNIT_AGAIN, Plan
+from oscar_prep.plan import FORMAT, FORMAT_VERSION, MANIFEST, STATE, TOKENIZER, Plan
 from oscar_prep.record import TRAIN, VALIDATION, Unit, UnitRecord
+from oscar_prep.shapes import MANIFEST_AGAIN, UNIT_AGAIN
 from oscar_prep.shards import (
     SPLITS,
     FileRecord,
@@ -85,7 +86,10 @@ def read_manifest(corpus: Place) -> dict[str, Any]:
             PrepareError(f"{corpus} is a corpus that is not finished: it holds no {MANIFEST} yet"),
             "run `symbert prepare` again with the same settings to finish it",
         )
-    manifest = read_json(corpus / MANIFEST)
+    try:
+        manifest = read_json(corpus / MANIFEST)
+    except PrepareError as error:
+        raise with_hint(error, MANIFEST_AGAIN) from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise PrepareError(f"{corpus / MANIFEST} is not the manifest of a {FORMAT}")
     if manifest.get("format_version") != FORMAT_VERSION:

@@ -11,6 +11,7 @@ from oscar_prep.configuration import Configuration
 from oscar_prep.inputs import STATE as STATE
 from oscar_prep.inputs import InputFile
 from oscar_prep.record import Unit
+from oscar_prep.shapes import MANIFEST_AGAIN as MANIFEST_AGAIN
 from oscar_prep.shards import read_json
 from oscar_prep.sources import NO_SOURCES, Sources
 from oscar_prep.tokenizer import TOKENIZER_FILE, CorpusTokenizer, files_of
@@ -18,10 +19,6 @@ from oscar_prep.tokenizer import TOKENIZER_FILE, CorpusTokenizer, files_of
 FORMAT, FORMAT_VERSION = "symbert corpus", 1
 MANIFEST, TOKENIZER = "manifest.json", "tokenizer"
 INDEX = "units/blocklists.index"
-MANIFEST_AGAIN = "put it back from a copy; or delete it, and the command that made the corpus writes it again"
-"""What to do about a damaged manifest."""
-UNIT_AGAIN = "delete it, and the same command again makes it anew from its input"
-"""What to do about a damaged file of a unit."""
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from oscar_prep.errors import PrepareError
 from oscar_prep.manifest import cut_too_short, finish
 from oscar_prep.plan import INDEX, STATE, TOKENIZER, Plan, changes_since
 from oscar_prep.record import Budget, Unit, UnitRecord
-from oscar_prep.shards import SPLITS, read_json, size_problem
+from oscar_prep.shards import SPLITS, size_problem
 from oscar_prep.tokenizer import files_of
 from oscar_prep.upload import Upload
 from oscar_prep.worker import Made, Task, facts_of, key_of, needs_of, start_worker
@@ -223,7 +223,7 @@ class Corpus:
     def earlier(self, unit: Unit) -> UnitRecord | None:
         """The record that an earlier run left of a unit, whatever has become of its files."""
         path = self._plan.out / unit.names["record"]
-        return UnitRecord.from_json(read_json(path)) if path.is_file() else None
+        return UnitRecord.read(path) if path.is_file() else None
 
     def standing(self, unit: Unit) -> UnitRecord | None:
         """The record of an earlier run, if its files are there in full size."""
@@ -278,7 +278,10 @@ class Corpus:
 def _holds_a_sample(plan: Plan) -> bool:
     """Whether a unit of this or an earlier run holds a row to train on."""
     paths = (plan.out / unit.names["record"] for unit in plan.units())
-    return any(UnitRecord.from_json(read_json(path)).train.rows for path in paths if path.is_file())
+    try:
+        return any(UnitRecord.read(path).train.rows for path in paths if path.is_file())
+    except PrepareError:  # a damaged record: of a unit, for all that is known
+        return True
 
 
 def _discard(out: Path) -> None:

@@ -5,9 +5,13 @@ from typing import Any
 
 import numpy as np
 
+from durable.errors import with_hint
+from durable.remote import Place
+from oscar_prep.errors import PrepareError
 from oscar_prep.inputs import InputFile
 from oscar_prep.ledger import Ledger
-from oscar_prep.shards import SPLITS, FileRecord
+from oscar_prep.shapes import UNIT_AGAIN, check_unit
+from oscar_prep.shards import SPLITS, FileRecord, read_json
 
 TRAIN, VALIDATION = SPLITS
 
@@ -99,6 +103,16 @@ class UnitRecord:
         }
         budget = Budget(**document["budget"]) if document["budget"] else None
         return cls(**{**document, **files, "budget": budget, "ledger": Ledger.from_json(document["ledger"])})
+
+    @classmethod
+    def read(cls, path: Place) -> "UnitRecord":
+        """The record at `path`. Raises PrepareError if it is none."""
+        try:
+            document = read_json(path)
+        except PrepareError as error:
+            raise with_hint(error, UNIT_AGAIN) from None
+        check_unit(document, path)
+        return cls.from_json(document)
 
     def files(self) -> list[FileRecord]:
         """Every file of the unit."""

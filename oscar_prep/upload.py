@@ -16,7 +16,6 @@ from durable.remote import RemotePath
 from oscar_prep.errors import PrepareError
 from oscar_prep.plan import MANIFEST, STATE, TOKENIZER, changes_since
 from oscar_prep.record import Unit, UnitRecord
-from oscar_prep.shards import read_json
 
 UPLOADABLE = frozenset({"s3", "gs", "memory"})
 PAGES = ("README.md", "report.html")
@@ -61,14 +60,14 @@ class Upload:
     def unit(self, unit: Unit, record: UnitRecord) -> None:
         """Copy the files of a unit that are not there yet, then its record."""
         there = self.target / unit.names["record"]
-        standing = json.loads(there.read_text()) if there.is_file() else None
-        copied = [] if standing is None else UnitRecord.from_json(standing).files()
+        standing = UnitRecord.read(there) if there.is_file() else None
+        copied = [] if standing is None else standing.files()
         for file in record.files():
             target = self.target / file.file
             if file not in copied or not target.is_file() or target.stat().st_size != file.bytes:
                 target.upload(self.corpus / file.file)
         failpoint("upload.before-record")
-        if standing != record.as_json():
+        if standing is None or standing.as_json() != record.as_json():
             there.upload(self.corpus / unit.names["record"])
 
     def finish(self, manifest: dict[str, Any], units: Sequence[Unit], made: Sequence[UnitRecord | Unit]) -> None:
@@ -77,7 +76,7 @@ class Upload:
         kept: set[str] = set()
         for unit, before in zip(units, made, strict=False):
             if isinstance(before, UnitRecord):
-                record = UnitRecord.from_json(read_json(self.corpus / unit.names["record"]))
+                record = UnitRecord.read(self.corpus / unit.names["record"])
                 kept |= {unit.names["record"], *(file.file for file in record.files())}
                 if record != before or unit.names["record"] not in there:
                     self.unit(unit, record)

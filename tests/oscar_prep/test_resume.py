@@ -179,3 +179,26 @@ def test_a_bad_line_behind_the_budget_is_in_no_quarantine_whatever_the_number_of
     assert [(found.file, found.problem) for found in verify(tmp_path / "2")] == [
         (f"quarantine/{NAMES[1]}.jsonl", "not in the manifest")
     ]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "is not JSON"),
+        ("{}", "is damaged: `file` is missing"),
+        ('{"file": 1}', "is damaged: `file` is 1, expected"),
+    ],
+)
+def test_a_record_that_is_none_is_refused_until_it_is_deleted(
+    tmp_path: Path, make: Make, content: str, message: str
+) -> None:
+    make(tmp_path / "out")
+    before = contents(tmp_path / "out")
+    record = tmp_path / f"out/units/{NAMES[1]}.json"
+    record.write_text(content)
+    with pytest.raises(PrepareError, match=f"{NAMES[1]}.json {message}") as error:
+        make(tmp_path / "out")
+    assert error.value.__notes__ == ["delete it, and the same command again makes it anew from its input"]
+    record.unlink()
+    make(tmp_path / "out")
+    assert contents(tmp_path / "out") == before
