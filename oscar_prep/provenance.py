@@ -15,6 +15,8 @@ from tokenizers import Tokenizer
 from blocklists.canonical import canonical
 from oscar_prep.errors import PrepareError
 from oscar_prep.manifest import read_manifest, tokenizer_file
+from oscar_prep.plan import MANIFEST
+from oscar_prep.shapes import check_manifest
 from oscar_prep.shards import read_rows
 
 SCORES = ("harmful_pp", "language_probability")
@@ -60,9 +62,10 @@ class Corpus:
     """A finished corpus folder, read only."""
 
     def __init__(self, folder: Path) -> None:
-        """Raises PrepareError if it is none."""
+        """Raises PrepareError if it is none, or its manifest is damaged."""
         self.folder = folder
         self.manifest = read_manifest(folder)
+        check_manifest(self.manifest, folder / MANIFEST)
         self.configuration: dict[str, Any] = self.manifest["configuration"]
 
     def sample(self, index: int, split: str = "train") -> list[Piece]:

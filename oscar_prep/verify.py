@@ -13,8 +13,9 @@ from durable.remote import Place
 from oscar_prep.errors import PrepareError
 from oscar_prep.ledger import Ledger
 from oscar_prep.manifest import read_manifest, splits_of, total_of
-from oscar_prep.plan import TOKENIZER
+from oscar_prep.plan import MANIFEST, TOKENIZER
 from oscar_prep.record import UnitRecord
+from oscar_prep.shapes import check_manifest
 from oscar_prep.shards import FileRecord, corpus_hash, dataset_files, read_batches, read_json
 from oscar_prep.tokenizer import FILES, TOKENIZER_FILE
 
@@ -31,14 +32,12 @@ def verify(corpus: Place) -> list[Damage]:
     """Everything that is wrong with a corpus folder, here or behind a URL; empty if nothing is.
 
     Files that `Dataset.map` leaves (cache-*.arrow) and other files that the manifest does not list are nobody's
-    business, but a shard that is not listed is reported. Raises PrepareError if there is no manifest to compare with.
+    business, but a shard that is not listed is reported. Raises PrepareError if there is no whole manifest to
+    compare with.
     """
     manifest = read_manifest(corpus)
-    try:
-        records = [UnitRecord.from_json(unit) for unit in manifest["units"]]
-        return list(_damage(corpus, manifest, records))
-    except (KeyError, TypeError) as error:
-        raise PrepareError(f"{corpus / 'manifest.json'} is incomplete: {error}") from None
+    check_manifest(manifest, corpus / MANIFEST)
+    return list(_damage(corpus, manifest, [UnitRecord.from_json(unit) for unit in manifest["units"]]))
 
 
 def _damage(corpus: Place, manifest: dict[str, Any], records: list[UnitRecord]) -> Iterator[Damage]:
@@ -54,7 +53,8 @@ def _damage(corpus: Place, manifest: dict[str, Any], records: list[UnitRecord]) 
     if corpus_hash(shard for shards in splits.values() for shard in shards) != manifest["corpus_hash"]:
         yield Damage("manifest.json", "the corpus hash is not that of the listed shards")
     for name, shards in splits.items():
-        if manifest["splits"][name]["shards"] != [shard.as_json() for shard in shards]:
+        listed = manifest["splits"].get(name)
+        if listed is None or listed["shards"] != [shard.as_json() for shard in shards]:
             yield Damage("manifest.json", f"the shards of {name} are not those of the units")
     dtype = np.dtype(manifest["splits"]["train"]["dtype"])
     for name, content in dataset_files(splits, manifest["sequence_length"], dtype).items():
