@@ -113,7 +113,7 @@ def test_a_copy_that_was_changed_is_written_again_before_anything_is_made_with_i
     assert prepare(plan, Running(notice=told.append))
     assert contents(plan.out) == whole
     assert verify(plan.out) == []
-        assert f"{plan.out / 'tokenizer'} was not the tokenizer of this corpus any more: it is written again" in told
+    assert f"{plan.out / 'tokenizer'} was not the tokenizer of this corpus any more: it is written again" in told
 
 
 def test_nothing_is_told_of_a_tokenizer_that_is_whole_or_new(plan: Plan) -> None:
