@@ -8,6 +8,9 @@ from cli.demo_tasks import held_out, sentences_of, swap_two_words, write_tasks
 from train.glue.read import read_task
 from train.glue.tasks import TASKS
 
+# Reading the standard library's documentation takes five seconds.
+pytestmark = pytest.mark.slow
+
 SENTENCES = {"train": 200, "dev": 60}
 
 

@@ -40,6 +40,7 @@ def places(value: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]
         yield from places(below, (*above, key))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("other", [None, [], {}, "x", -1.5], ids=str)
 def test_a_manifest_with_any_value_of_another_type_is_never_a_traceback(corpus: Path, other: Any) -> None:
     path = corpus / "manifest.json"

@@ -189,7 +189,7 @@ def scored(out: Path, glue: Path, checkpoint: CheckpointFactory, **protocol: Any
             out=out,
             tasks=[TASKS["stsb"]],
             seeds=[1, 2, 3],
-            protocol=Protocol(epochs=2, learning_rate=1e-3, **protocol),
+            protocol=Protocol(epochs=1, learning_rate=1e-3, **protocol),
             data_dir=glue,
             device="cpu",
             workers=1,
