@@ -151,6 +151,7 @@ def test_damage_ends_with_3_and_is_listed(
     assert found["damage"] == [{"file": "train/data-00000-of-00001.arrow", "problem": "missing"}]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["train/data-00000-of-00001.arrow", "dataset_dict.json", "tokenizer/tokenizer.json", "manifest.json"]
 )

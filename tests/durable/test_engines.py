@@ -117,6 +117,7 @@ def test_tasks_are_asked_for_when_there_is_room_and_not_before(engine_: Engine, 
         assert len(asked) <= ended + 2
 
 
+@pytest.mark.slow
 def test_what_runs_is_on_the_board_and_reports_reach_the_driver(engine_: Engine, tmp_path: Path) -> None:
     posting = listed(tmp_path, ["slow"])
     heard = []

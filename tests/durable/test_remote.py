@@ -216,6 +216,7 @@ def test_a_bucket_without_permission_is_an_error_that_names_no_credentials(
     assert SECRET not in str(error.value)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("store")
 def test_an_endpoint_that_never_answers_is_an_error_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stores, "SILENT_SECONDS", 1)

@@ -116,6 +116,7 @@ def test_a_corpus_of_which_a_part_is_made_anew_is_not_finished_meanwhile(tmp_pat
     assert verify(tmp_path / "out") == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{"max_documents": 50}, {"max_tokens": 800}], ids=str)
 def test_a_budgeted_corpus_is_run_again_by_two_workers_without_a_write_to_its_units(
     tmp_path: Path, make: Make, settings: dict[str, int]
@@ -138,6 +139,7 @@ def stamps(corpus: Path) -> dict[str, int]:
     }
 
 
+@pytest.mark.slow
 def test_a_validation_shard_that_was_cut_grows_again_where_a_unit_before_it_is_lost(
     tmp_path: Path, make: Make, inputs: Path, tokenizer_folder: Path
 ) -> None:

@@ -23,6 +23,7 @@ def charts(name: str) -> list[Chart]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("number", range(3))
 def test_any_name_is_drawn_as_it_is_or_cut(name: str, number: int) -> None:

@@ -307,6 +307,7 @@ def spoil_a_line(path: Path) -> None:
     path.write_text(path.read_text().replace("}", "", 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", [pretrain, dry_run])
 @pytest.mark.parametrize(
     ("damage", "message"),

@@ -35,6 +35,7 @@ def encoded(glue: Path, subject: Subject, task: str = "rte") -> EncodedTask:
     return encode_task(read_task(TASKS[task], glue), subject, 32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operator", OPERATORS)
 @pytest.mark.parametrize("task", ["rte", "stsb"])
 def test_a_cell_repeats_bit_for_bit_whatever_ran_before(

@@ -73,6 +73,7 @@ def assert_equal_to_separate_runs(
         assert (stacked.seeds_together, alone.seeds_together) == (SEEDS, (seed,))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operator", [*OPERATORS, "original,additive"])
 @pytest.mark.parametrize("task", ["rte", "stsb"])
 def test_seeds_in_lock_step_equal_separate_runs_for_every_operator(

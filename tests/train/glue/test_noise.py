@@ -53,6 +53,7 @@ def share_of_words_hit(kind: str, rate: float, length: int, sentences: int) -> f
     return hit / (length * sentences)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [0.05, 0.1, 0.3])
 @pytest.mark.parametrize("length", [2, 3, 7, 30])
 @pytest.mark.parametrize("kind", NOISES)
