@@ -45,15 +45,15 @@ def run_search(
 ) -> Outcome[Table]:
     """Run the grid under each learning rate and write the table of the best. Raises as run_grid does."""
     _refuse_foreign_folder(request.out)
-    with folder_lock(request.out):
-        _refuse_other_settings(request)
-        outcomes: dict[float, Outcome[Table]] = {}
-        for rate in rates:
-            protocol = request.protocol.model_copy(update={"learning_rate": rate})
-            one = replace(request, out=request.out / f"{PREFIX}{rate!r}", protocol=protocol)
-            outcomes[rate] = run_grid(one, progress=progress, notice=notice, stop=stop)
-            if stop is not None and stop.requested:
-                break
+    _refuse_other_settings(request)
+    outcomes: dict[float, Outcome[Table]] = {}
+    for rate in rates:
+        protocol = request.protocol.model_copy(update={"learning_rate": rate})
+        one = replace(request, out=request.out / f"{PREFIX}{rate!r}", protocol=protocol)
+        outcomes[rate] = run_grid(one, progress=progress, notice=notice, stop=stop)
+        if stop is not None and stop.requested:
+            break
+    with folder_lock(request.out):  # each rate is held by its own grid
         table = _table(request)
         write_files(request.out, table)
     return _together(outcomes, len(rates), table)

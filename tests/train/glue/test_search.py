@@ -92,6 +92,12 @@ def test_a_cell_that_fails_is_named_below_the_table(request_: Request, monkeypat
     assert failure.startswith("learning-rate-1e-05: original: cola-1 failed: ")
 
 
+def test_a_search_that_is_refused_leaves_no_folder(request_: Request, tmp_path: Path) -> None:
+    with pytest.raises(TrainError, match="nowhere does not exist"):
+        run_search(replace(request_, data_dir=tmp_path / "nowhere"), [1e-9])
+    assert not request_.out.exists()
+
+
 def test_a_folder_of_other_things_is_left_as_it_is(request_: Request) -> None:
     request_.out.mkdir()
     (request_.out / "table.md").write_text("mine")
