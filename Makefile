@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed-from-constraints
-EXTRAS := dev,prepare,ray,s3,report,onnx,tensorboard
+EXTRAS := dev,prepare,scoring,ray,s3,report,onnx,tensorboard
 
 # One thread for torch and Arrow keeps tests repeatable and lets them share a small machine.
 TEST_ENVIRONMENT := HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1

@@ -4,8 +4,9 @@ Rules (oscar_prep/filters.py) see metadata alone. Where a record brings none, an
 that a document's fate rests on the same columns whoever filled them.
 """
 
+import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -15,6 +16,7 @@ import pyarrow.compute as pc
 
 from blocklists.lists import Blocklists
 from oscar_prep.language import LanguageModel
+from oscar_prep.layout import Documents
 from oscar_prep.perplexity import HarmfulModel
 from oscar_prep.quality_warnings import quality_warnings
 
@@ -25,8 +27,8 @@ Notes = dict[str, npt.NDArray[np.bool_]]
 class Annotator(Protocol):
     """A source of metadata."""
 
-    def annotate(self, documents: pa.RecordBatch) -> tuple[pa.RecordBatch, Notes]:
-        """The documents (schema layout.DOCUMENT) with columns filled, and what was done to which of them."""
+    def annotate(self, documents: Documents) -> tuple[Documents, Notes]:
+        """The documents with columns filled, and what was done to which of them."""
         ...
 
 
@@ -36,12 +38,12 @@ class ListedCategories:
 
     lists: Blocklists
 
-    def annotate(self, documents: pa.RecordBatch) -> tuple[pa.RecordBatch, Notes]:
-        named = self.lists.named(documents.column("url"))
+    def annotate(self, documents: Documents) -> tuple[Documents, Notes]:
+        named = self.lists.named(documents.metadata.column("url"))
         notes = {"bad_url": named.bad}
         if not named.categories:
             return documents, notes
-        categories = documents.column("categories").to_pylist()
+        categories = documents.metadata.column("categories").to_pylist()
         for row, names in named.categories.items():
             own = categories[row] or []
             categories[row] = own + [name for name in names if name not in own]
@@ -55,10 +57,10 @@ class HarmfulScores:
     model: HarmfulModel
     rescore: bool = False
 
-    def annotate(self, documents: pa.RecordBatch) -> tuple[pa.RecordBatch, Notes]:
-        scores = documents.column("harmful_pp").to_numpy(zero_copy_only=False).astype(np.float64)
+    def annotate(self, documents: Documents) -> tuple[Documents, Notes]:
+        scores = documents.metadata.column("harmful_pp").to_numpy(zero_copy_only=False).astype(np.float64)
         chosen = np.full(len(scores), True) if self.rescore else is_missing(scores)
-        scores[chosen] = self.model.perplexities(documents.column("content").filter(pa.array(chosen)))
+        scores[chosen] = self.model.perplexities(_chosen(documents, chosen))
         filled = pa.array(scores, mask=np.isnan(scores))
         return _with(documents, "harmful_pp", filled), {"harmful_pp_scored": chosen}
 
@@ -72,10 +74,10 @@ class ComputedWarnings:
 
     rescore: bool = False
 
-    def annotate(self, documents: pa.RecordBatch) -> tuple[pa.RecordBatch, Notes]:
-        own = documents.column("quality_warnings")
+    def annotate(self, documents: Documents) -> tuple[Documents, Notes]:
+        own = documents.metadata.column("quality_warnings")
         chosen = np.full(len(own), True) if self.rescore else own.is_null().to_numpy(zero_copy_only=False)
-        computed = quality_warnings(documents.column("content").filter(pa.array(chosen))).cast(own.type)
+        computed = quality_warnings(pa.array(_chosen(documents, chosen), pa.large_string())).cast(own.type)
         place = np.where(chosen, len(own) + np.cumsum(chosen) - 1, np.arange(len(own)))
         filled = pa.concat_arrays([own, computed]).take(pa.array(place))
         return _with(documents, "quality_warnings", filled), {"warnings_computed": chosen}
@@ -88,21 +90,24 @@ class IdentifiedLanguages:
     model: LanguageModel
     rescore: bool = False
 
-    def annotate(self, documents: pa.RecordBatch) -> tuple[pa.RecordBatch, Notes]:
-        missing = pc.or_(pc.is_null(documents.column("language")), pc.is_null(documents.column("language_probability")))
-        chosen = np.full(documents.num_rows, True) if self.rescore else missing.to_numpy(zero_copy_only=False)
-        identified = self.model.identify(documents.column("content").filter(pa.array(chosen)))
+    def annotate(self, documents: Documents) -> tuple[Documents, Notes]:
+        missing = pc.or_(
+            pc.is_null(documents.metadata.column("language")),
+            pc.is_null(documents.metadata.column("language_probability")),
+        )
+        chosen = np.full(len(documents), True) if self.rescore else missing.to_numpy(zero_copy_only=False)
+        identified = self.model.identify(_chosen(documents, chosen))
         mask = pa.array(chosen)
         columns = {
             "language": pa.array(identified.labels, pa.string()),
             "language_probability": pa.array(identified.probabilities, pa.float64()),
         }
         for name, values in columns.items():
-            documents = _with(documents, name, pc.replace_with_mask(documents.column(name), mask, values))
+            documents = _with(documents, name, pc.replace_with_mask(documents.metadata.column(name), mask, values))
         return documents, {"language_identified": chosen}
 
 
-def annotate(documents: pa.RecordBatch, annotators: Sequence[Annotator]) -> tuple[pa.RecordBatch, Notes]:
+def annotate(documents: Documents, annotators: Sequence[Annotator]) -> tuple[Documents, Notes]:
     """The documents as all annotators leave them, one after the other, and the notes of all."""
     notes: Notes = {}
     for annotator in annotators:
@@ -116,5 +121,11 @@ def is_missing(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
     return np.isnan(scores) | (scores == 0)
 
 
-def _with(documents: pa.RecordBatch, name: str, values: pa.Array) -> pa.RecordBatch:
-    return documents.set_column(documents.schema.get_field_index(name), documents.schema.field(name), values)
+def _chosen(documents: Documents, mask: npt.NDArray[np.bool_]) -> list[str]:
+    return list(itertools.compress(documents.texts, mask))
+
+
+def _with(documents: Documents, name: str, values: pa.Array) -> Documents:
+    metadata = documents.metadata
+    index = metadata.schema.get_field_index(name)
+    return replace(documents, metadata=metadata.set_column(index, metadata.schema.field(name), values))

@@ -90,6 +90,8 @@ A document counts for the first rule that it fails. tokens = {length} × samples
 _NOTES = {
     "bad_url": "no URL that leads to a host, so that no list could judge them; kept as far as this rule goes",
     "harmful_pp_scored": "harmful perplexity scored here, by the KenLM model below",
+    "ids_checked": "token ids of nanotoken compared with those of tokenizers, and equal",
+    "ids_different": "token ids of nanotoken compared with those of tokenizers, and different",
     "language_identified": "language identified here, by the fastText model below",
     "warnings_computed": "quality warnings computed here, by OSCAR's rules",
 }

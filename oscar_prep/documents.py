@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from durable.files import whole_file
 from oscar_prep.errors import PrepareError
+from oscar_prep.layout import METADATA, Documents
 from oscar_prep.shards import SPLITS, FileRecord, file_record
 
 GROUP_ROWS = 65_536
@@ -97,28 +97,20 @@ class Fate:
     first_sample: np.ndarray
 
 
-def describe(file: str, batch: pa.RecordBatch, fate: Fate) -> pa.RecordBatch:
-    """The rows (schema SCHEMA) of a batch (schema layout.DOCUMENT) of the input file called `file`."""
+def describe(file: str, batch: Documents, fate: Fate) -> pa.RecordBatch:
+    """The rows (schema SCHEMA) of documents of the input file called `file`."""
     dropped: np.ndarray = np.any(fate.verdicts, axis=0)
     failing, rules = np.nonzero(fate.verdicts.T)
     offsets = np.concatenate([[0], np.cumsum(np.bincount(failing, minlength=len(dropped)))])
     # A document's place among the kept ones; null for the others, and so is what is taken there.
     place = pa.array(np.cumsum(~dropped) - 1, mask=dropped)
-    content = batch.column("content")
     columns = {
+        **{name: batch.metadata.column(name) for name in METADATA.names},
         "file": _named(np.zeros(len(dropped)), [file]),
-        "line": batch.column("line"),
-        "record_id": batch.column("record_id"),
-        "url": batch.column("url"),
         "reason": _named(fate.verdicts.argmax(axis=0), fate.rules, ~dropped),
         "failed": pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(fate.rules).take(pa.array(rules))),
-        "harmful_pp": batch.column("harmful_pp"),
-        "quality_warnings": batch.column("quality_warnings"),
-        "categories": batch.column("categories"),
-        "language": batch.column("language"),
-        "language_probability": batch.column("language_probability"),
-        "bytes": pc.cast(pc.binary_length(content), pa.int64()),
-        "characters": pc.cast(pc.utf8_length(content), pa.int64()),
+        "bytes": pa.array(batch.sizes),
+        "characters": pa.array(map(len, batch.texts), pa.int64(), size=len(batch)),
         "tokens": pa.array(fate.tokens, pa.int64()).take(place),
         "split": _named(fate.split, SPLITS).take(place),
         "first_sample": pa.array(fate.first_sample, pa.int64()).take(place),

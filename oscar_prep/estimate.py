@@ -14,8 +14,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from durable.errors import with_hint
 from durable.machine import available_cores
@@ -25,12 +23,13 @@ from oscar_prep.annotate import annotate
 from oscar_prep.errors import PrepareError
 from oscar_prep.filters import judge, rules_of
 from oscar_prep.inputs import InputFile
+from oscar_prep.layout import Documents
 from oscar_prep.parquet import SUFFIX, ParquetReader, Rows
 from oscar_prep.parse import parse
 from oscar_prep.plan import Plan
 from oscar_prep.prepare import Running
 from oscar_prep.read import Block, LongLine, StartReader
-from oscar_prep.tokenize import encoder_of
+from oscar_prep.tokenize import Encoder
 
 BLOCK_DOCUMENTS = 100
 FEWEST_BLOCKS = 5
@@ -96,19 +95,20 @@ def start_worker(setting: tuple[Plan, float]) -> Work[InputFile, Start]:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     rules = rules_of(plan.configuration)
     annotators = plan.sources.annotators(plan.configuration)
-    encoder = encoder_of(plan.tokenizer)
+    layout = plan.configuration.layout
+    encoder = Encoder.of(plan.tokenizer)
 
     def judged(blocks: Iterable[Block | LongLine | Rows]) -> list[np.ndarray]:
         """Verdict, tokens and bytes of every line."""
         columns: list[tuple[np.ndarray, ...]] = [(np.empty(0, np.int64),) * 3]
         for block in blocks:
-            parsed = parse(block, plan.configuration.layout)
+            parsed = parse(block, layout)
             documents, _notes = annotate(parsed.documents, annotators)
-            failed = judge(documents, rules)
+            failed = judge(documents.metadata, rules)
             verdict = np.where(failed.any(axis=0), failed.argmax(axis=0), KEPT)
             kept = np.flatnonzero(verdict == KEPT)
             tokens = np.zeros(len(verdict), np.int64)
-            tokens[kept] = encoder.encode(documents.column("content").take(pa.array(kept)))[1]
+            tokens[kept] = encoder.encode(documents.take(kept).texts)[1]
             bad = np.array([max(bad.size, 1) for bad in parsed.bad], np.int64)
             columns.append((verdict, tokens, _line_bytes(block, documents)))
             columns.append((np.full(len(bad), INVALID), np.zeros(len(bad), np.int64), bad))
@@ -117,7 +117,7 @@ def start_worker(setting: tuple[Plan, float]) -> Work[InputFile, Start]:
     def work(file: InputFile, _: Tell) -> Start:
         began = time.process_time()
         if file.path.suffix == SUFFIX:
-            with ParquetReader(file, plan.configuration.layout) as rows:
+            with ParquetReader(file, layout) as rows:
                 verdict, tokens, sizes = judged(rows.first(share))
                 content = float(sizes.sum()) * rows.rows / max(len(sizes), 1)
         else:
@@ -204,11 +204,9 @@ def _whole_content(starts: Sequence[Start]) -> float:
     return sum(start.content_bytes or start.file_bytes * ratio for start in starts)
 
 
-def _line_bytes(block: Block | LongLine | Rows, documents: pa.RecordBatch) -> np.ndarray:
+def _line_bytes(block: Block | LongLine | Rows, documents: Documents) -> np.ndarray:
     """Bytes of the line of each document; of a row of Parquet, which has none, those of its content."""
-    if isinstance(block, Rows):
-        return pc.binary_length(documents.column("content")).to_numpy().astype(np.int64) + 1
-    if isinstance(block, LongLine):
-        return np.empty(0, np.int64)
-    ends = np.flatnonzero(np.frombuffer(block.data, np.uint8) == ord("\n")) + 1
-    return np.diff(ends, prepend=0)[documents.column("line").to_numpy() - block.first_line]
+    if isinstance(block, Block):
+        sizes = np.fromiter(map(len, block.lines), np.int64, len(block.lines)) + 1
+        return sizes[documents.metadata.column("line").to_numpy() - block.first_line]
+    return documents.sizes + 1

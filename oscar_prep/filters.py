@@ -21,7 +21,7 @@ class Rule(Protocol):
     name: str
 
     def drops(self, documents: pa.RecordBatch) -> np.ndarray:
-        """A boolean for each document (schema layout.DOCUMENT): true where this rule alone would drop it."""
+        """A boolean for each document (schema layout.METADATA): true where this rule alone would drop it."""
         ...
 
 

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from durable.errors import with_hint
 from durable.files import file_sha256
@@ -63,19 +62,19 @@ class LanguageModel:
         except ImportError:
             raise with_hint(
                 PrepareError("identifying languages needs the package fasttext, which is not installed"),
-                "pip install 'symbert[prepare]'",
+                "pip install 'symbert[scoring]'",
             ) from None
         try:
             self._model = fasttext.load_model(str(path))
         except (ValueError, RuntimeError) as error:
             raise PrepareError(f"{path} is no fastText model: {error}") from None
 
-    def identify(self, contents: pa.Array) -> Identified:
-        """The language of each document of a string array without nulls, line ends read as spaces."""
+    def identify(self, contents: Sequence[str]) -> Identified:
+        """The language of each document, line ends read as spaces."""
         labels: list[str | None] = []
         probabilities: list[float] = []
         for first in range(0, len(contents), _AT_ONCE):
-            texts = [text.replace("\n", " ") for text in contents.slice(first, _AT_ONCE).to_pylist()]
+            texts = [text.replace("\n", " ") for text in contents[first : first + _AT_ONCE]]
             # The form for one text raises under numpy 2 (fasttext 0.9.3); the form for lists does not.
             for names, values in zip(*self._model.predict(texts), strict=True):
                 labels.append(_label(names))

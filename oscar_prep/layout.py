@@ -1,24 +1,27 @@
 """Where a corpus keeps what the pipeline wants to know of a document: OSCAR's fields, or those of another corpus."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from durable.errors import with_hint
 from oscar_prep.errors import PrepareError
 
 CONTENT_FIELD, URL_FIELD = "content", "warc_headers.warc-target-uri"
 
-# What the rest of the pipeline sees of a document.
-DOCUMENT = pa.schema([
-    ("line", pa.int64()), ("record_id", pa.string()), ("url", pa.string()), ("content", pa.string()),
-    ("harmful_pp", pa.float64()), ("quality_warnings", pa.list_(pa.string())), ("categories", pa.list_(pa.string())),
-    ("language", pa.string()), ("language_probability", pa.float64()),
+TEXT, NUMBER, TEXTS = pa.string(), pa.float64(), pa.list_(pa.string())
+# What the rest of the pipeline sees of a document beside its text.
+METADATA = pa.schema([
+    ("line", pa.int64()), ("record_id", TEXT), ("url", TEXT),
+    ("harmful_pp", NUMBER), ("quality_warnings", TEXTS), ("categories", TEXTS),
+    ("language", TEXT), ("language_probability", NUMBER),
 ])  # fmt: skip
+# The Python type that msgspec checks a value against. A null among a list's values stays what it is.
+_PYTHON = {TEXT: str, NUMBER: float, TEXTS: list[str | None]}
 
 # OSCAR 23.01, and 22.01, which calls the warnings `annotation` and has neither harmful_pp nor categories.
 _OSCAR = {
@@ -31,6 +34,36 @@ _LANGUAGE = {
     "language": ("metadata.identification.label",),
     "language_probability": ("metadata.identification.prob",),
 }
+
+
+@dataclass(frozen=True)
+class Documents:
+    """Some documents in file order: their texts, and what rules look at as columns beside them."""
+
+    texts: list[str]
+    metadata: pa.RecordBatch
+    """Of schema METADATA, a row for each text."""
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @functools.cached_property
+    def sizes(self) -> np.ndarray:
+        """The bytes of each text in UTF-8."""
+        return np.fromiter(map(size_of, self.texts), np.int64, len(self.texts))
+
+    def first(self, count: int) -> "Documents":
+        """The first `count` of them."""
+        return Documents(self.texts[:count], self.metadata.slice(0, count))
+
+    def take(self, rows: np.ndarray) -> "Documents":
+        """Those of the given rows."""
+        return Documents([self.texts[row] for row in rows.tolist()], self.metadata.take(pa.array(rows)))
+
+
+def size_of(text: str) -> int:
+    """The bytes of a text in UTF-8."""
+    return len(text) if text.isascii() else len(text.encode())
 
 
 @dataclass(frozen=True)
@@ -48,17 +81,52 @@ class Layout:
 
     @functools.cached_property
     def paths(self) -> dict[str, tuple[str, ...]]:
-        """For each column of DOCUMENT the fields that may hold it, in order of preference."""
+        """For the content and each column of METADATA the fields that may hold it, in order of preference."""
         own: dict[str, tuple[str, ...]] = {"content": (self.content,), "url": (self.url,)}
         if self.content != CONTENT_FIELD:
             return own
         return own | _OSCAR | (_LANGUAGE if self.language else {})
 
     @functools.cached_property
-    def schema(self) -> pa.Schema:
-        """The record, as far as it is read. Raises PrepareError if one field lies inside another."""
+    def types(self) -> dict[str, pa.DataType]:
+        """The Arrow type of each field that is read."""
+        return {
+            path: TEXT if column == "content" else METADATA.field(column).type
+            for column, paths in self.paths.items()
+            for path in paths
+        }
+
+    @functools.cached_property
+    def decode(self) -> Callable[[bytes], Any]:
+        """Makes a record of a line of JSON. Raises ValueError or RecursionError if it is none, and says where."""
+        return _msgspec().json.Decoder(self._record).decode
+
+    @functools.cached_property
+    def convert(self) -> Callable[[dict[str, Any]], Any]:
+        """Makes a record of the values of a row. Raises ValueError if one is of another type, and says which."""
+        return functools.partial(_msgspec().convert, type=self._record)
+
+    def documents(self, records: Sequence[Any], lines: Sequence[int]) -> Documents:
+        """The documents of records made by `decode` or `convert`, and of their line numbers."""
+        columns: dict[str, Sequence[Any]] = {"line": lines}
+        for column, paths in self.paths.items():
+            values, *others = (_values(records, path) for path in paths)
+            for other in others:
+                values = [second if first is None else first for first, second in zip(values, other, strict=True)]
+            columns[column] = values
+        arrays = [
+            pa.array(columns[field.name], field.type) if field.name in columns else pa.nulls(len(records), field.type)
+            for field in METADATA
+        ]
+        return Documents(list(columns["content"]), pa.RecordBatch.from_arrays(arrays, schema=METADATA))
+
+    @functools.cached_property
+    def _record(self) -> type:
+        """The struct that holds the fields that are read. Raises PrepareError if one field lies inside another."""
+        if len(self.types) < sum(map(len, self.paths.values())):
+            raise self._clash(self.url)
         tree: dict[str, Any] = {}
-        for column, path in self._leaves():
+        for path, kind in self.types.items():
             *parents, name = path.split(".")
             branch = tree
             for parent in parents:
@@ -67,30 +135,22 @@ class Layout:
                     raise self._clash(path)
             if name in branch:
                 raise self._clash(path)
-            branch[name] = DOCUMENT.field(column).type
-        return pa.schema([(name, _as_type(branch)) for name, branch in tree.items()])
+            branch[name] = _PYTHON[kind]
+        try:
+            return self._struct(tree)
+        except ValueError as error:
+            raise PrepareError(f"no field can have this name: {error}") from None
 
-    def present(self, schema: pa.Schema) -> set[str]:
-        """The columns of DOCUMENT that records of a schema may hold."""
-        empty = pa.RecordBatch.from_pylist([], schema)
-        return {name for name, paths in self.paths.items() if any(_field(empty, path) is not None for path in paths)}
-
-    def documents(self, records: pa.RecordBatch, lines: pa.Array) -> pa.RecordBatch:
-        """The columns of DOCUMENT from records of `schema`, or of a schema that lacks some of its fields."""
-        columns = {"line": lines}
-        for column, paths in self.paths.items():
-            found = [value for value in (_field(records, path) for path in paths) if value is not None]
-            if found:
-                wanted = DOCUMENT.field(column).type
-                found = [value if value.type == wanted else value.cast(wanted) for value in found]
-                columns[column] = pc.coalesce(*found) if len(found) > 1 else found[0]
-        missing = {field.name: pa.nulls(records.num_rows, field.type) for field in DOCUMENT}
-        return pa.RecordBatch.from_arrays(list((missing | columns).values()), schema=DOCUMENT)
-
-    def _leaves(self) -> Iterator[tuple[str, str]]:
-        for column, paths in self.paths.items():
-            for path in paths:
-                yield column, path
+    def _struct(self, branch: dict[str, Any], above: str = "") -> type:
+        """A struct of the fields of a branch. The way to the content must be there, all else may be missing or null."""
+        fields: list[Any] = []
+        for name, below in branch.items():
+            path = above + name
+            kind = self._struct(below, f"{path}.") if isinstance(below, dict) else below
+            required = f"{self.content}.".startswith(f"{path}.")
+            fields.append((_attribute(name), kind) if required else (_attribute(name), kind | None, None))
+        names = {_attribute(name): name for name in branch}
+        return _msgspec().defstruct("Record", fields, rename=names, gc=False)
 
     def _clash(self, path: str) -> PrepareError:
         return with_hint(
@@ -102,19 +162,26 @@ class Layout:
 OSCAR = Layout()
 
 
-def _as_type(branch: Any) -> pa.DataType:
-    if isinstance(branch, dict):
-        return pa.struct([(name, _as_type(value)) for name, value in branch.items()])
-    return branch
+def _msgspec() -> Any:
+    try:
+        import msgspec
+    except ImportError:
+        raise with_hint(
+            PrepareError("reading a corpus needs the package msgspec, which is not installed"),
+            "pip install 'symbert[prepare]'",
+        ) from None
+    return msgspec
 
 
-def _field(records: pa.RecordBatch, path: str) -> pa.Array | None:
-    first, *rest = path.split(".")
-    if first not in records.schema.names:
-        return None
-    column = records.column(first)
-    for name in rest:
-        if not pa.types.is_struct(column.type) or column.type.get_field_index(name) < 0:
-            return None
-        column = pc.struct_field(column, name)
-    return column
+def _attribute(name: str) -> str:
+    """An identifier for a field, whose own name may hold anything."""
+    return f"_{name.encode(errors='surrogatepass').hex()}"
+
+
+def _values(records: Sequence[Any], path: str) -> list[Any]:
+    """The values of a field; None where it, or what holds it, is missing or null."""
+    values = list(records)
+    for name in path.split("."):
+        attribute = _attribute(name)
+        values = [None if value is None else getattr(value, attribute) for value in values]
+    return values

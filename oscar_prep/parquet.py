@@ -13,23 +13,28 @@ import pyarrow.parquet as pq
 from durable.errors import with_hint
 from oscar_prep.errors import PrepareError
 from oscar_prep.inputs import InputFile
-from oscar_prep.layout import Layout
+from oscar_prep.layout import NUMBER, TEXT, TEXTS, Layout
 from oscar_prep.read import BLOCK_BYTES, damaged
 
 SUFFIX = ".parquet"
 READ_SIZE = 1 << 20
+# Rows are decoded so few at a time since any of them may be as long as the longest line; 3 µs a column for each batch.
+ROWS_AT_ONCE = 8
+BLOCK_ROWS = 1 << 16
 
 
 @dataclass(frozen=True)
 class Rows:
     """Some rows of a file; the first has the number `first_line`, counted from 1."""
 
-    records: pa.RecordBatch
+    records: pa.Table
     first_line: int
 
 
 class ParquetReader:
-    """Reads one Parquet file batch by batch, only the columns that are wanted.
+    """Reads one Parquet file in blocks of rows whose text is bounded, only the columns that are wanted.
+
+    What Arrow holds beside a block is one page of each column, which most writers end at 1 MB.
 
     Raises PrepareError, naming the file, if it is damaged, differs from its checksum, or lacks the content.
     """
@@ -46,7 +51,7 @@ class ParquetReader:
         try:
             path = self._input.path
             source = path if isinstance(path, Path) else path.open("rb")
-            self._file = pq.ParquetFile(source, pre_buffer=False)
+            self._file = pq.ParquetFile(source, pre_buffer=False, buffer_size=READ_SIZE)
         except (pa.ArrowInvalid, OSError) as error:
             raise self._damaged(error) from None
         try:
@@ -81,16 +86,20 @@ class ParquetReader:
         """How many rows the file has."""
         return int(self._file.metadata.num_rows)
 
-    def _batches(self) -> Iterator[pa.RecordBatch]:
-        metadata = self._file.metadata
-        groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
-        row_bytes = sum(group.total_byte_size for group in groups) // max(metadata.num_rows, 1)
-        size = min(max(self._block_bytes // max(row_bytes, 1), 1), 1 << 16)
-        wanted = {path for paths in self._layout.paths.values() for path in paths}
+    def _batches(self) -> Iterator[pa.Table]:
+        size = 0
+        waiting: list[pa.RecordBatch] = []
         try:
-            yield from self._file.iter_batches(size, columns=sorted(wanted), use_threads=False)
+            for batch in self._file.iter_batches(ROWS_AT_ONCE, columns=sorted(self._layout.types), use_threads=False):
+                waiting.append(batch)
+                size += batch.nbytes
+                if size >= self._block_bytes or len(waiting) * ROWS_AT_ONCE >= BLOCK_ROWS:
+                    yield pa.Table.from_batches(waiting)
+                    waiting, size = [], 0
         except (pa.ArrowInvalid, OSError) as error:
             raise self._damaged(error) from None
+        if waiting:
+            yield pa.Table.from_batches(waiting)
 
     def finish(self) -> dict[str, int | str | None]:
         """Hash the file, compare the checksum; returns its size, sha256 and what vouches for it."""
@@ -105,11 +114,11 @@ class ParquetReader:
         return {"bytes": self._size, "sha256": digests["sha256"].hexdigest(), "checksum": algorithm}
 
     def _check_schema(self, schema: pa.Schema) -> None:
-        try:
-            self._layout.documents(pa.RecordBatch.from_pylist([], schema), pa.array([], pa.int64()))
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            raise PrepareError(f"{self._input.path} has a column of another type than OSCAR's: {error}") from None
-        if "content" not in self._layout.present(schema):
+        for path, wanted in self._layout.types.items():
+            found = _type_at(schema, path)
+            if found is not None and not _fits(found, wanted):
+                raise PrepareError(f"{self._input.path}: the column `{path}` holds {found}, expected {wanted}")
+        if _type_at(schema, self._layout.content) is None:
             raise with_hint(
                 PrepareError(f"{self._input.path} has no column `{self._layout.content}`"),
                 f"--content-field NAME; its columns are {', '.join(schema.names)}",
@@ -117,3 +126,32 @@ class ParquetReader:
 
     def _damaged(self, reason: object) -> PrepareError:
         return damaged(self._input.path, str(reason).splitlines()[0])
+
+
+def _type_at(schema: pa.Schema, path: str) -> pa.DataType | None:
+    """The type of a field; None if there is none. What is no struct holds no field, and stands for itself."""
+    first, *rest = path.split(".")
+    if first not in schema.names:
+        return None
+    found = schema.field(first).type
+    for name in rest:
+        if not pa.types.is_struct(found):
+            return found
+        if found.get_field_index(name) < 0:
+            return None
+        found = found.field(name).type
+    return found
+
+
+def _fits(found: pa.DataType, wanted: pa.DataType) -> bool:
+    """Whether values of a type are what msgspec takes for the wanted one, but for nulls."""
+    if pa.types.is_dictionary(found):
+        return _fits(found.value_type, wanted)
+    if pa.types.is_null(found):
+        return True
+    if wanted == NUMBER:
+        return bool(pa.types.is_floating(found) or pa.types.is_integer(found))
+    if wanted == TEXTS:
+        lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+        return any(is_list(found) for is_list in lists) and _fits(found.value_type, TEXT)
+    return bool(pa.types.is_string(found) or pa.types.is_large_string(found) or pa.types.is_string_view(found))

@@ -1,27 +1,22 @@
-"""JSON lines → Arrow columns, and each line that is no document named with its reason.
+"""Lines and rows → documents, and each that is no document named with its reason.
 
-pyarrow's reader parses a block several times as fast as json.loads, but judged by itself it takes too much
-(invalid UTF-8, several objects on a line, objects over several lines, a byte order mark) and can crash on a block
-that does not begin with an object (apache/arrow#47409). So every line must begin with `{` and end with `}`
-before it is parsed, rows must equal lines and the text be valid UTF-8 afterwards; a block that fails is halved and
-parsed again by the same parser, down to single lines, so that no line's fate depends on its neighbours.
+Every line is decoded by itself into the few fields that are read, and strictly: what is not one JSON object of UTF-8
+with values of the right types is no document. Fields that are not read need only be JSON.
 """
 
-import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.json as pj
 
-from oscar_prep.layout import DOCUMENT, OSCAR, Layout
+from oscar_prep.layout import OSCAR, Documents, Layout
 from oscar_prep.parquet import Rows
-from oscar_prep.read import Block, LongLine
+from oscar_prep.read import LONGEST_LINE, START_KEPT, Block, LongLine
 
 WHITE_SPACE = b" \t\r"  # JSON's, less the newline that ends a line
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-START_KEPT = 200
+TOO_LONG = "longer than the longest line that is read"
 
 
 @dataclass(frozen=True)
@@ -36,9 +31,9 @@ class BadLine:
 
 @dataclass
 class Parsed:
-    """A block's documents (schema DOCUMENT), its bad lines and the numbers of its blank lines."""
+    """A block's documents, its bad lines and the numbers of its blank lines."""
 
-    documents: pa.RecordBatch
+    documents: Documents
     bad: list[BadLine] = field(default_factory=list)
     blank: list[int] = field(default_factory=list)
 
@@ -48,147 +43,61 @@ def parse(block: Block | LongLine | Rows, layout: Layout = OSCAR) -> Parsed:
     if isinstance(block, Rows):
         return _from_rows(block, layout)
     if isinstance(block, LongLine):
-        reason = "longer than the longest line that is read"
-        return Parsed(_no_documents(), [BadLine(block.line, reason, block.size, _readable(block.start))])
-    lines = _Lines.of(block)
-    batches: list[pa.RecordBatch] = []
-    _parse_halving(lines, layout, batches)
-    documents = pa.Table.from_batches(batches, DOCUMENT).combine_chunks().to_batches()
-    return Parsed(
-        documents[0] if documents else _no_documents(),
-        sorted(lines.bad, key=lambda bad: bad.line),
-        lines.blank,
-    )
+        return Parsed(layout.documents([], []), [BadLine(block.line, TOO_LONG, block.size, _readable(block.start))])
+    lines = block.lines
+    if block.first_line == 1 and lines[0].startswith(BYTE_ORDER_MARK):
+        lines = [lines[0].removeprefix(BYTE_ORDER_MARK), *lines[1:]]
+    records, numbers, errors = _decoded(lines, block.first_line, layout.decode)
+    blank = [number for number in errors if not lines[number - block.first_line].strip(WHITE_SPACE)]
+    for number in blank:
+        del errors[number]
+    bad = []
+    for number, reason in errors.items():
+        line = lines[number - block.first_line]
+        bad.append(BadLine(number, reason, len(line), _readable(line)))
+    return Parsed(layout.documents(records, numbers), bad, blank)
 
 
 def _from_rows(rows: Rows, layout: Layout) -> Parsed:
-    """Rows of a typed file: what can be wrong is a value that is no text, or none at all."""
-    count = rows.records.num_rows
+    """Rows of a typed file: what can be wrong is a text that is none, too long or missing."""
+
+    def convert_one(index: int) -> Any:
+        (row,) = rows.records.slice(index, 1).to_pylist()
+        return layout.convert(row)
+
     try:
-        documents = layout.documents(rows.records, pa.array(rows.first_line + np.arange(count), pa.int64()))
-        documents.validate(full=True)
-    except pa.ArrowInvalid as error:
-        if count == 1:
-            return Parsed(_no_documents(), [BadLine(rows.first_line, _in_plain_words(error), 0, "")])
-        halves = [(0, count // 2), (count // 2, count)]
-        parts = [
-            _from_rows(Rows(rows.records.slice(low, high - low), rows.first_line + low), layout) for low, high in halves
-        ]
-        return Parsed(
-            pa.concat_batches([part.documents for part in parts]), [bad for part in parts for bad in part.bad]
-        )
-    present = documents.column("content").is_valid()
-    missing = documents.column("line").filter(pc.invert(present)).to_pylist()
-    return Parsed(documents.filter(present), [BadLine(line, f"no `{layout.content}`", 0, "") for line in missing])
+        records, numbers, errors = _decoded(rows.records.to_pylist(), rows.first_line, layout.convert)
+    except ValueError:  # one of the values is not UTF-8
+        records, numbers, errors = _decoded(range(rows.records.num_rows), rows.first_line, convert_one)
+    documents = layout.documents(records, numbers)
+    bad = [BadLine(number, reason, 0, "") for number, reason in errors.items()]
+    is_long = documents.sizes > LONGEST_LINE
+    for row in np.flatnonzero(is_long).tolist():
+        bad.append(BadLine(numbers[row], TOO_LONG, int(documents.sizes[row]), documents.texts[row][:START_KEPT]))
+    if is_long.any():
+        documents = documents.take(np.flatnonzero(~is_long))
+    return Parsed(documents, sorted(bad, key=lambda line: line.line))
 
 
-@dataclass
-class _Lines:
-    """Lines that begin with `{` and end with `}`, as one piece of bytes with the bounds and number of each."""
-
-    data: bytes
-    starts: np.ndarray
-    ends: np.ndarray
-    numbers: np.ndarray
-    bad: list[BadLine]
-    blank: list[int]
-
-    @classmethod
-    def of(cls, block: Block) -> "_Lines":
-        data = block.data
-        characters = np.frombuffer(data, np.uint8)
-        ends = np.flatnonzero(characters == ord("\n"))
-        if not data.endswith(b"\n"):
-            ends = np.append(ends, len(data))
-        starts = np.concatenate([[0], ends[:-1] + 1])
-        numbers = block.first_line + np.arange(len(ends))
-        filled = np.flatnonzero(ends > starts)
-        plain = np.zeros(len(ends), bool)
-        plain[filled] = (characters[starts[filled]] == ord("{")) & (characters[ends[filled] - 1] == ord("}"))
-        lines = cls(data, starts, ends, numbers, [], [])
-        return lines if plain.all() else lines._sorted_out(plain)
-
-    def _sorted_out(self, plain: np.ndarray) -> "_Lines":
-        """Trim white space from what is not plain, put blank and bad lines aside, join the others anew."""
-        kept: list[bytes] = []
-        numbers: list[int] = []
-        for index in range(len(plain)):
-            text, number = self.data[self.starts[index] : self.ends[index]], int(self.numbers[index])
-            if not plain[index]:
-                size, text = len(text), text.strip(WHITE_SPACE)
-                if not text:
-                    self.blank.append(number)
-                    continue
-                if not (text.startswith(b"{") and text.endswith(b"}")):
-                    mark = "begins with a byte order mark" if text.startswith(BYTE_ORDER_MARK) else "not a JSON object"
-                    self.bad.append(BadLine(number, mark, size, _readable(text)))
-                    continue
-            kept.append(text)
+def _decoded(
+    values: Iterable[Any], first: int, decode: Callable[[Any], Any]
+) -> tuple[list[Any], list[int], dict[int, str]]:
+    """Records and their numbers, counted from `first`, and the reason of every value that is none, by its number."""
+    records: list[Any] = []
+    numbers: list[int] = []
+    errors: dict[int, str] = {}
+    for number, value in enumerate(values, first):
+        try:
+            records.append(decode(value))
             numbers.append(number)
-        ends = np.cumsum([len(text) + 1 for text in kept], dtype=np.int64) - 1
-        starts = np.concatenate([[0], ends[:-1] + 1]) if kept else ends
-        return _Lines(b"\n".join(kept), starts, ends, np.array(numbers, np.int64), self.bad, self.blank)
-
-    def half(self, low: int, high: int) -> "_Lines":
-        return _Lines(
-            self.data,
-            self.starts[low:high],
-            self.ends[low:high],
-            self.numbers[low:high],
-            self.bad,
-            self.blank,
-        )
-
-
-def _parse_halving(lines: _Lines, layout: Layout, batches: list[pa.RecordBatch]) -> None:
-    """Append the documents of `lines` to `batches` in order, and to `lines.bad` what is none."""
-    count = len(lines.numbers)
-    if not count:
-        return
-    try:
-        table = _parse_strictly(lines, layout.schema)
-    except pa.ArrowInvalid as error:
-        if count > 1:
-            _parse_halving(lines.half(0, count // 2), layout, batches)
-            _parse_halving(lines.half(count // 2, count), layout, batches)
-            return
-        _put_aside(lines, 0, _in_plain_words(error))
-        return
-    (records,) = table.combine_chunks().to_batches()
-    documents = layout.documents(records, pa.array(lines.numbers, pa.int64()))
-    present = documents.column("content").is_valid()
-    if not pc.all(present).as_py():
-        for index in np.flatnonzero(~present.to_numpy(zero_copy_only=False)).tolist():
-            _put_aside(lines, index, f"no `{layout.content}`")
-        documents = documents.filter(present)
-    batches.append(documents)
-
-
-def _parse_strictly(lines: _Lines, schema: pa.Schema) -> pa.Table:
-    """Raises ArrowInvalid if the lines are not one valid record each."""
-    data = memoryview(lines.data)[int(lines.starts[0]) : int(lines.ends[-1])]
-    how = pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
-    options = pj.ReadOptions(use_threads=False, block_size=len(data) + 1)
-    table = pj.read_json(pa.BufferReader(pa.py_buffer(data)), read_options=options, parse_options=how)
-    if table.num_rows != len(lines.numbers):
-        raise pa.ArrowInvalid("more or less than one JSON object on a line")
-    table.validate(full=True)
-    return table
-
-
-def _put_aside(lines: _Lines, index: int, reason: str) -> None:
-    text = lines.data[lines.starts[index] : lines.ends[index]]
-    lines.bad.append(BadLine(int(lines.numbers[index]), reason, len(text), _readable(text)))
-
-
-def _in_plain_words(error: pa.ArrowInvalid) -> str:
-    reason = str(error).splitlines()[0].removeprefix("JSON parse error: ")
-    return re.sub(r",? in row \d+$", "", reason)
+        except UnicodeDecodeError as error:
+            errors[number] = f"invalid UTF-8: {error.reason}"
+        except ValueError as error:
+            errors[number] = str(error)
+        except RecursionError:
+            errors[number] = "nested too deeply"
+    return records, numbers, errors
 
 
 def _readable(text: bytes) -> str:
     return text[:START_KEPT].decode("utf-8", errors="replace")
-
-
-def _no_documents() -> pa.RecordBatch:
-    return pa.RecordBatch.from_arrays([pa.array([], column.type) for column in DOCUMENT], schema=DOCUMENT)

@@ -1,11 +1,11 @@
 """Harmful perplexity: how surprised a KenLM model of harmful pages is by a document, as OSCAR's ungoliant has it."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from durable.errors import with_hint
 from durable.files import file_sha256
@@ -30,7 +30,7 @@ class HarmfulModel:
         except ImportError:
             raise with_hint(
                 PrepareError("scoring harmful perplexity needs the package kenlm, which is not installed"),
-                "pip install 'symbert[prepare]'",
+                "pip install 'symbert[scoring]'",
             ) from None
         if not path.is_file():
             raise PrepareError(f"{path} does not exist, expected a KenLM model (.arpa or binary)")
@@ -54,9 +54,9 @@ class HarmfulModel:
             words = ["<unk>" if "\0" in word else word for word in words]
         return float(10.0 ** (-self._model.score(" ".join(words)) / (len(words) + 1)))
 
-    def perplexities(self, contents: pa.Array) -> npt.NDArray[np.float64]:
-        """The perplexity of each document of a string array without nulls; shape (N,)."""
-        return np.fromiter((self.perplexity(content.as_py()) for content in contents), np.float64, len(contents))
+    def perplexities(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
+        """The perplexity of each of N documents; shape (N,)."""
+        return np.fromiter(map(self.perplexity, texts), np.float64, len(texts))
 
 
 def kenlm_sha256(path: Path) -> str:

@@ -1,12 +1,10 @@
 """A shard file as blocks of whole lines: hashed, decompressed, cut at newlines, in bounded memory."""
 
 import hashlib
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol, Self
 
-import numpy as np
 import pyarrow as pa
 
 from durable.errors import with_hint
@@ -14,10 +12,11 @@ from durable.remote import Place
 from oscar_prep.errors import PrepareError
 from oscar_prep.inputs import InputFile
 
-BLOCK_BYTES = 8 << 20
+BLOCK_BYTES = 4 << 20
 BLOCK_LINES = 1 << 16
 # OSCAR's longest documents are a few MB; a longer line is more likely a broken file than a document.
 LONGEST_LINE = 32 << 20
+START_KEPT = 200
 # How closely the position in a compressed file is known when only its start is read, and in which blocks.
 START_STEP = 1024
 START_BLOCK_BYTES = 1 << 20
@@ -28,10 +27,12 @@ WHAT_TO_DO = "download the file again and give the same command: what is finishe
 
 @dataclass(frozen=True)
 class Block:
-    """Whole lines, newlines included; the last line of a file may lack its newline."""
+    """Whole lines without their newlines."""
 
-    data: bytes
+    lines: list[bytes]
     first_line: int
+    is_ended: bool = True
+    """Whether a newline ends the last line; in a file that is read to its end, the last line may lack it."""
 
 
 @dataclass(frozen=True)
@@ -127,39 +128,26 @@ def cut_lines(
     pending: list[bytes] = []
     size = 0
     while chunk := stream.read(block_bytes):
-        first, end = chunk.find(b"\n") + 1, chunk.rfind(b"\n") + 1
-        if not end:
-            size += len(chunk)
-            pending = [*pending, chunk] if size <= longest else [pending[0][:200] if pending else chunk[:200]]
+        *lines, rest = chunk.split(b"\n")
+        if not lines:
+            size += len(rest)
+            pending = [*pending, rest] if size <= longest else [(pending or [rest])[0][:START_KEPT]]
             continue
-        if size + first - 1 > longest:
-            start = b"".join(pending)[:200] or chunk[:200]
-            yield LongLine(line, size + first - 1, start)
+        size += len(lines[0])
+        lines[0] = b"".join([*pending, lines[0]])
+        if size > longest:
+            yield LongLine(line, size, lines[0][:START_KEPT])
             line += 1
-            data = chunk[first:end]
-        else:
-            data = b"".join([*pending, chunk[:end]])
-        for block in _few_lines(data, line):
+            del lines[0]
+        for start in range(0, len(lines), BLOCK_LINES):
+            block = Block(lines[start : start + BLOCK_LINES], line)
             yield block
-            line += block.data.count(b"\n")
-        pending, size = ([chunk[end:]], len(chunk) - end) if end < len(chunk) else ([], 0)
+            line += len(block.lines)
+        pending, size = ([rest], len(rest)) if rest else ([], 0)
     if size > longest:
-        yield LongLine(line, size, pending[0])
+        yield LongLine(line, size, pending[0][:START_KEPT])
     elif pending:
-        yield Block(b"".join(pending), line)
-
-
-def _few_lines(data: bytes, line: int) -> Iterator[Block]:
-    """The lines of `data` in blocks of at most BLOCK_LINES: bad lines become objects, and a file may hold only such."""
-    if data.count(b"\n") <= BLOCK_LINES:
-        if data:
-            yield Block(data, line)
-        return
-    ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n"))[BLOCK_LINES - 1 :: BLOCK_LINES] + 1
-    for start, end in itertools.pairwise([0, *ends.tolist(), len(data)]):
-        if start < end:
-            yield Block(data[start:end], line)
-            line += BLOCK_LINES
+        yield Block([b"".join(pending)], line, is_ended=False)
 
 
 class StartReader:
@@ -182,7 +170,7 @@ class StartReader:
             stream = _UntilCut(_decompressed(raw, self._path), raw)
             try:
                 for block in cut_lines(stream, START_BLOCK_BYTES, LONGEST_LINE):
-                    if isinstance(block, LongLine) or block.data.endswith(b"\n"):
+                    if isinstance(block, LongLine) or block.is_ended:
                         yield block
             except OSError as error:
                 raise _damage(self._path, error) from None

@@ -34,9 +34,9 @@ class InputFiles:
         with reader_of(InputFile(path, document["file"]), self._layout) as reader:
             for block in reader.blocks():
                 documents = parse(block, self._layout).documents
-                found = documents.filter(pc.equal(documents["line"], line))
-                if found.num_rows:
-                    return str(found["content"][0].as_py())
+                found = pc.index(documents.metadata["line"], line).as_py()
+                if found >= 0:
+                    return documents.texts[found]
         raise PrepareError(f"{path} has no document on line {line}")
 
     def _path(self, name: str) -> Path:

@@ -40,11 +40,11 @@ class ShardTexts:
             with reader_of(file, self._layout) as reader:
                 for block in reader.blocks():
                     parsed = parse(block, self._layout)
-                    self.documents += parsed.documents.num_rows
+                    self.documents += len(parsed.documents)
                     self.bad += len(parsed.bad)
                     first = first or ((file, parsed.bad[0]) if parsed.bad else None)
                     self._progress(self._done + reader.bytes_read, self._total, {})
-                    yield parsed.documents.column("content").to_pylist()
+                    yield parsed.documents.texts
                 reader.finish()
                 self._done += reader.bytes_read
         if first and not self.documents:

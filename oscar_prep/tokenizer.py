@@ -9,9 +9,6 @@ from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer
-from tokenizers.models import WordPiece
-from tokenizers.normalizers import BertNormalizer
-from tokenizers.pre_tokenizers import BertPreTokenizer
 
 from durable.errors import with_hint
 from durable.files import file_sha256, whole_folder
@@ -55,8 +52,6 @@ class CorpusTokenizer:
     special_tokens: dict[str, SpecialToken]
     config: dict[str, Any]
     """The settings that `save` writes."""
-    why_no_table: str | None
-    """What keeps its words from being looked up one by one, instead of in their text; None if nothing does."""
 
     @property
     def sha256(self) -> str:
@@ -98,7 +93,7 @@ class CorpusTokenizer:
         files = {name: file_sha256(folder / name) for name in COPIED if (folder / name).is_file()}
         files[CONFIG_FILE] = hashlib.sha256(_as_file(config)).hexdigest()
         size = _size(tokenizer, path)
-        return cls(folder, Path(source).name, files, size, special, config, why_no_table(tokenizer))
+        return cls(folder, Path(source).name, files, size, special, config)
 
     def save(self, folder: Path) -> None:
         """Write the folder that AutoTokenizer.from_pretrained reads, whole or not at all."""
@@ -122,25 +117,6 @@ class CorpusTokenizer:
 def files_of(folder: Place) -> dict[str, str]:
     """Name and sha256 of what AutoTokenizer reads of a folder; empty if there is none."""
     return {name: file_sha256(folder / name) for name in FILES if (folder / name).is_file()}
-
-
-def why_no_table(tokenizer: Tokenizer) -> str | None:
-    """What keeps a tokenizer from being BERT's kind, whose words have the same ids in every text."""
-    for part, wanted in (("model", WordPiece), ("normalizer", BertNormalizer), ("pre_tokenizer", BertPreTokenizer)):
-        found = getattr(tokenizer, part)
-        if not isinstance(found, wanted):
-            return f"its {part} is {type(found).__name__}, not {wanted.__name__}"
-    if not tokenizer.normalizer.clean_text:
-        return "its normalizer does not clean text"
-    prefix = tokenizer.model.continuing_subword_prefix
-    if not prefix:
-        return "its model marks no continuations"
-    # ## begins no word, for # is a word of its own; whatever begins with @ may be a word or the rest of one.
-    words = [tokenizer.model.unk_token, *(word for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(prefix)[:1])]
-    if any(word.startswith(prefix) for word in words):
-        return f"its model marks continuations by `{prefix}`, with which words begin too"
-    ordinary = [token.content for token in tokenizer.get_added_tokens_decoder().values() if not token.special]
-    return f"`{ordinary[0]}` was added to it, which may match inside words" if ordinary else None
 
 
 def _size(tokenizer: Tokenizer, path: Path) -> int:

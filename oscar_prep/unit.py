@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
+from durable.errors import with_hint
 from durable.files import write_json
 from oscar_prep import documents, parquet
 from oscar_prep.annotate import Annotator, annotate
 from oscar_prep.configuration import Configuration
+from oscar_prep.errors import PrepareError
 from oscar_prep.filters import judge, rules_of
 from oscar_prep.inputs import InputFile
-from oscar_prep.layout import Layout
+from oscar_prep.layout import Documents, Layout
 from oscar_prep.ledger import Ledger
 from oscar_prep.pack import Packer
 from oscar_prep.parquet import ParquetReader
@@ -30,7 +30,7 @@ from oscar_prep.quarantine import QuarantineWriter
 from oscar_prep.read import ShardReader
 from oscar_prep.record import TRAIN, VALIDATION, Budget, Unit, UnitRecord
 from oscar_prep.shards import ShardWriter, shard_writer
-from oscar_prep.tokenize import Encoder
+from oscar_prep.tokenize import CHECKED_EVERY, Encoder
 
 Report = Callable[[int, Ledger], None]
 
@@ -52,6 +52,7 @@ class UnitProcessor:
     ) -> None:
         self._corpus = corpus
         self._configuration = configuration
+        self._layout = configuration.layout
         self._encoder = encoder
         self._annotators = annotators
         self._rules = rules_of(configuration)
@@ -95,10 +96,10 @@ class UnitProcessor:
         return record
 
     def _read(self, unit: Unit, budget: Budget, writers: UnitWriters, report: Report) -> dict[str, Any]:
-        with reader_of(unit.file, self._configuration.layout) as reader:
+        with reader_of(unit.file, self._layout) as reader:
             for block in reader.blocks():
                 left = budget.less(self._ledger.kept, sum(packer.tokens for packer in self._packers.values()))
-                self._add(unit, parse(block, self._configuration.layout), left, writers)
+                self._add(unit, parse(block, self._layout), left, writers)
                 report(reader.bytes_read, self._ledger)
                 if self._reached:
                     break
@@ -107,27 +108,46 @@ class UnitProcessor:
     def _add(self, unit: Unit, parsed: Parsed, budget: Budget, writers: UnitWriters) -> None:
         """Judge, tokenize, pack and write one block."""
         batch, notes = annotate(parsed.documents, self._annotators)
-        verdicts = judge(batch, self._rules)
+        verdicts = judge(batch.metadata, self._rules)
         kept = np.flatnonzero(~verdicts.any(axis=0))
-        ids, lengths = self._encoder.encode(batch.column("content").take(pa.array(kept)))
+        ids, lengths = self._encoder.encode([batch.texts[row] for row in kept.tolist()])
         cut = budget.cut(lengths)
         if cut is not None:
             self._reached = True
             rows, kept, lengths = kept[cut - 1] + 1, kept[:cut], lengths[:cut]
-            batch, verdicts, ids = batch.slice(0, rows), verdicts[:, :rows], ids[: lengths.sum()]
-            parsed = _before(parsed, batch.column("line")[-1].as_py())
-        sizes = pc.binary_length(batch.column("content")).to_numpy()
-        self._ledger.judge(self._names, verdicts, sizes)
-        self._ledger.note({name: mask[: batch.num_rows] for name, mask in notes.items()})
+            batch, verdicts, ids = batch.first(rows), verdicts[:, :rows], ids[: lengths.sum()]
+            parsed = _before(parsed, batch.metadata.column("line")[-1].as_py())
+        chosen = batch.take(kept)
+        self._check_ids(unit, chosen, ids, lengths)
+        self._ledger.judge(self._names, verdicts, batch.sizes)
+        self._ledger.note({name: mask[: len(batch)] for name, mask in notes.items()})
         self._ledger.put_aside([bad.size for bad in parsed.bad])
         self._ledger.skip_blank(len(parsed.blank))
         writers.quarantine.add(parsed.bad)
-        splits, first = self._pack(batch.take(pa.array(kept)), ids, lengths, writers)
+        splits, first = self._pack(chosen, ids, lengths, writers)
         fate = documents.Fate(self._names, verdicts, lengths, splits, first)
         writers.documents.add(documents.describe(unit.file.name, batch, fate))
 
+    def _check_ids(self, unit: Unit, kept: Documents, ids: np.ndarray, lengths: np.ndarray) -> None:
+        """Compare the ids of the first kept document of the unit, and of every CHECKED_EVERY-th after it.
+
+        Raises PrepareError, naming the document, where `tokenizers` gives others.
+        """
+        if not self._encoder.is_checked:
+            return
+        ends = np.cumsum(lengths)
+        chosen = range(-self._ledger.kept % CHECKED_EVERY, len(kept), CHECKED_EVERY)
+        for row in chosen:
+            if self._encoder.differs(kept.texts[row], ids[ends[row] - lengths[row] : ends[row]]):
+                line = kept.metadata.column("line")[row].as_py()
+                raise with_hint(
+                    PrepareError(f"{unit.file.path} line {line}: nanotoken gives other ids than tokenizers"),
+                    "pip uninstall nanotoken: without it tokenizers does the work, slowly; please report the document",
+                )
+        self._ledger.notes.update({"ids_checked": len(chosen), "ids_different": 0})
+
     def _pack(
-        self, kept: pa.RecordBatch, ids: np.ndarray, lengths: np.ndarray, writers: UnitWriters
+        self, kept: Documents, ids: np.ndarray, lengths: np.ndarray, writers: UnitWriters
     ) -> tuple[np.ndarray, np.ndarray]:
         """Send every kept document to its stream; returns its split (an index) and the row in which it begins."""
         held_out = self._held_out(kept)
@@ -140,15 +160,15 @@ class UnitProcessor:
             writers.shards[split].add(packer.add(stream))
         return held_out, first
 
-    def _held_out(self, kept: pa.RecordBatch) -> np.ndarray:
+    def _held_out(self, kept: Documents) -> np.ndarray:
         """1 for the documents of the validation stream, else 0, by record id alone."""
         if len(self._splits) == 1:
-            return np.zeros(kept.num_rows, np.int8)
+            return np.zeros(len(kept), np.int8)
         salt, share = str(self._configuration.salt).encode(), self._configuration.validation_share
-        identifiers = kept.column("record_id").to_pylist()
+        identifiers = kept.metadata.column("record_id").to_pylist()
         drawn = [
-            split_position(salt, identifier, kept.column("content"), index) < share
-            for index, identifier in enumerate(identifiers)
+            split_position(salt, identifier, text) < share
+            for identifier, text in zip(identifiers, kept.texts, strict=True)
         ]
         return np.array(drawn, np.int8)
 
@@ -158,13 +178,13 @@ def reader_of(file: InputFile, layout: Layout) -> ShardReader | ParquetReader:
     return ParquetReader(file, layout) if file.path.suffix == parquet.SUFFIX else ShardReader(file)
 
 
-def split_position(salt: bytes, identifier: str | None, contents: pa.StringArray, index: int) -> float:
+def split_position(salt: bytes, identifier: str | None, text: str) -> float:
     """A document's place in [0, 1): the first 8 bytes of blake2b(salt + record id) / 2^64.
 
     A document without a record id goes by the hexadecimal sha256 of its content.
     """
     if identifier is None:
-        identifier = hashlib.sha256(contents[index].as_py().encode()).hexdigest()
+        identifier = hashlib.sha256(text.encode()).hexdigest()
     return int.from_bytes(hashlib.blake2b(salt + identifier.encode()).digest()[:8], "big") / 2**64
 
 

@@ -16,7 +16,7 @@ from oscar_prep.ledger import Ledger
 from oscar_prep.plan import MANIFEST, TOKENIZER, Plan
 from oscar_prep.record import Budget, Unit, UnitRecord
 from oscar_prep.shards import problem, read_json
-from oscar_prep.tokenize import encoder_of
+from oscar_prep.tokenize import Encoder
 from oscar_prep.unit import UnitProcessor
 from oscar_prep.upload import Upload
 
@@ -69,7 +69,7 @@ def start_worker(plan: Plan) -> Work[Task, Made]:
     """What each worker process does once: load the tokenizer and the lists; returns what it does for each task."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the workers are as many as the cores
     annotators = plan.sources.annotators(plan.configuration)
-    processor = UnitProcessor(plan.out, plan.configuration, encoder_of(plan.tokenizer), annotators)
+    processor = UnitProcessor(plan.out, plan.configuration, Encoder.of(plan.tokenizer), annotators)
 
     def work(task: Task, tell: Tell) -> Made:
         record, damage = task.record, None

@@ -121,9 +121,11 @@ def test_the_funnel_is_printed(arguments: list[str], capsys: pytest.CaptureFixtu
     assert "1 units as the manifest says" in capsys.readouterr().out
 
 
-def test_a_tokenizer_that_takes_no_table_is_told(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_tokenizer_that_nanotoken_does_not_compute_is_told(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run([argument for argument in arguments if argument != "--quiet"]) == 0
-    assert "its normalizer is NoneType, not BertNormalizer" in capsys.readouterr().err
+    assert "its normalizer is None, not BertNormalizer" in capsys.readouterr().err
 
 
 def test_blocklists_judge_urls_beside_the_records_categories(

@@ -19,7 +19,7 @@ from oscar_prep.configuration import Configuration
 from oscar_prep.inputs import InputFile
 from oscar_prep.record import Budget, Unit, UnitRecord
 from oscar_prep.shards import read_rows
-from oscar_prep.tokenize import encoder_of
+from oscar_prep.tokenize import Encoder
 from oscar_prep.tokenizer import CorpusTokenizer
 from oscar_prep.unit import UnitProcessor
 
@@ -93,7 +93,7 @@ def process(tmp_path: Path, tokenizer: CorpusTokenizer) -> Callable[..., tuple[U
     def run(path: Path, budget: Budget | None = None, **settings: Any) -> tuple[UnitRecord, np.ndarray]:
         configuration = Configuration(**{"sequence_length": 8, "validation_samples": 0, **settings})
         out = tmp_path / "unit"
-        processor = UnitProcessor(out, configuration, encoder_of(tokenizer))
+        processor = UnitProcessor(out, configuration, Encoder.of(tokenizer))
         unit = Unit(InputFile(path, path.name), 0, 1)
         record = processor.process(unit, budget or Budget(), lambda *_: None)
         length = configuration.sequence_length

@@ -1,6 +1,5 @@
 """Which documents each rule drops."""
 
-import json
 from typing import Any
 
 import pyarrow as pa
@@ -8,15 +7,13 @@ import pytest
 
 from oscar_prep.configuration import Configuration
 from oscar_prep.filters import Blocklist, HarmfulPerplexity, QualityWarnings, Rule, judge, rules_of
-from oscar_prep.parse import parse
-from oscar_prep.read import Block
+from oscar_prep.layout import METADATA
 
 ABSENT = object()
 
 
 def documents(key: str, values: list[Any]) -> pa.RecordBatch:
-    lines = [{"content": "text", "metadata": {} if value is ABSENT else {key: value}} for value in values]
-    return parse(Block(b"\n".join(json.dumps(line).encode() for line in lines), 1)).documents
+    return pa.RecordBatch.from_pylist([{} if value is ABSENT else {key: value} for value in values], METADATA)
 
 
 @pytest.mark.parametrize(

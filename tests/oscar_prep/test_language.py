@@ -2,7 +2,6 @@ import json
 import shutil
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 
 from durable.files import file_sha256
@@ -17,19 +16,19 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_each_document_has_its_language_and_probability(tiny_model: Path) -> None:
-    identified = LanguageModel(tiny_model).identify(pa.array([*SENTENCES.values()] * 700))
+    identified = LanguageModel(tiny_model).identify([*SENTENCES.values()] * 700)
     assert identified.labels == [*SENTENCES] * 700
     assert (identified.probabilities > 0.5).all()
 
 
 def test_a_document_is_judged_whole_whatever_its_lines(tiny_model: Path) -> None:
     model = LanguageModel(tiny_model)
-    lines, line = model.identify(pa.array([SENTENCES["fr"].replace(" ", "\n"), SENTENCES["fr"]])).probabilities
+    lines, line = model.identify([SENTENCES["fr"].replace(" ", "\n"), SENTENCES["fr"]]).probabilities
     assert lines == line
 
 
 def test_no_documents_have_no_languages(tiny_model: Path) -> None:
-    assert LanguageModel(tiny_model).identify(pa.array([], pa.string())).labels == []
+    assert LanguageModel(tiny_model).identify([]).labels == []
 
 
 def test_a_model_cut_short_is_refused_before_it_is_loaded(tiny_model: Path, tmp_path: Path) -> None:
@@ -69,7 +68,7 @@ def test_the_published_model_is_known_and_says_what_fasttext_says(shared: Path) 
     direct = fasttext.load_model(str(path))
     records = (shared / "oscar2201" / "data.jsonl").read_text("utf-8").split("\n")
     contents = [json.loads(line)["content"] for line in records if line]
-    identified = LanguageModel(path).identify(pa.array(contents))
+    identified = LanguageModel(path).identify(contents)
     for content, label, probability in zip(contents, identified.labels, identified.probabilities, strict=True):
         ((expected,),), ((value,),) = direct.predict([content.replace("\n", " ")])
         assert (f"__label__{label}", probability) == (expected, float(value))

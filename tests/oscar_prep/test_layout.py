@@ -20,7 +20,7 @@ FOREIGN = {"content_field": "text", "url_field": "url", "missing_harmful_pp": "k
 
 
 def block(*records: dict[str, Any]) -> Block:
-    return Block(b"\n".join(json.dumps(record).encode() for record in records), 1)
+    return Block([json.dumps(record).encode() for record in records], 1)
 
 
 def test_another_corpus_gives_content_and_url_by_its_own_names() -> None:
@@ -30,34 +30,47 @@ def test_another_corpus_gives_content_and_url_by_its_own_names() -> None:
     )
     parsed = parse(block(*records), Layout("text", "url"))
     assert parsed.bad == []
-    assert parsed.documents.column("content").to_pylist() == ["one", "two"]
-    assert parsed.documents.column("url").to_pylist() == ["https://a.example/", None]
-    assert parsed.documents.column("harmful_pp").null_count == 2
+    assert parsed.documents.texts == ["one", "two"]
+    assert parsed.documents.metadata.column("url").to_pylist() == ["https://a.example/", None]
+    assert parsed.documents.metadata.column("harmful_pp").null_count == 2
 
 
 def test_dots_lead_into_objects() -> None:
     parsed = parse(block({"page": {"body": {"text": "one"}, "url": "u"}}), Layout("page.body.text", "page.url"))
-    assert parsed.documents.select(["content", "url"]).to_pylist() == [{"content": "one", "url": "u"}]
+    assert parsed.documents.texts == ["one"]
+    assert parsed.documents.metadata.column("url").to_pylist() == ["u"]
+
+
+@pytest.mark.parametrize("record", [{}, {"page": None}, {"page": {"body": {"text": None}}}, {"page": {"body": 5}}])
+def test_what_leads_to_the_content_must_be_there(record: dict[str, Any]) -> None:
+    (bad,) = parse(block(record), Layout("page.body.text", "page.url")).bad
+    assert "`page`" in bad.reason or "$.page" in bad.reason
+
+
+@pytest.mark.parametrize("name", ['a"b', "a\\b", "a\nb", "\udcff"])
+def test_a_name_that_no_field_can_have_is_refused(name: str) -> None:
+    with pytest.raises(PrepareError, match="no field can have this name"):
+        _ = Layout(name, "url").decode
 
 
 def test_a_record_without_the_content_field_is_bad_and_the_field_is_named() -> None:
     (bad,) = parse(block({"content": "one"}), Layout("text", "url")).bad
-    assert bad.reason == "no `text`"
+    assert bad.reason == "Object missing required field `text`"
 
 
 @pytest.mark.parametrize("fields", [("text", "text"), ("page", "page.url"), ("page.text", "page")])
 def test_a_field_inside_another_is_refused(fields: tuple[str, str]) -> None:
     with pytest.raises(PrepareError, match="two purposes"):
-        _ = Layout(*fields).schema
+        _ = Layout(*fields).decode
 
 
 def test_the_records_own_language_is_read_where_it_is_wanted() -> None:
     record = {"content": "one", "metadata": {"identification": {"label": "en", "prob": 0.75}}}
     columns = ["language", "language_probability"]
-    assert parse(block(record), Layout(language=True)).documents.select(columns).to_pylist() == [
+    assert parse(block(record), Layout(language=True)).documents.metadata.select(columns).to_pylist() == [
         {"language": "en", "language_probability": 0.75}
     ]
-    assert parse(block(record), Layout()).documents.column("language").null_count == 1
+    assert parse(block(record), Layout()).documents.metadata.column("language").null_count == 1
 
 
 def test_parquet_makes_the_samples_that_json_lines_make(
@@ -101,7 +114,9 @@ def test_parquet_rows_without_text_or_with_bad_text_are_put_aside_with_their_num
     ("table", "message"),
     [
         (pa.table({"body": ["x"]}), "no column `text`"),
-        (pa.table({"text": [["a", "list"]]}), "another type"),
+        (pa.table({"text": [["a", "list"]]}), "the column `text` holds list<.*>, expected string"),
+        (pa.table({"text": [1, 2]}), "the column `text` holds int64, expected string"),
+        (pa.table({"text": ["x"], "url": [5.0]}), "the column `url` holds double, expected string"),
     ],
 )
 def test_a_parquet_file_of_another_schema_is_refused(

@@ -205,7 +205,7 @@ def test_too_many_broken_lines_are_refused_and_fewer_are_put_aside(
     write_shard(inputs / "part_4.jsonl", [b"{broken", b"null"])
     with pytest.raises(PrepareError, match=r"2 of 122 lines are no documents, more than the share of 0\.001") as error:
         make(inputs, tmp_path / "out")
-    assert "the first is part_4.jsonl line 1: not a JSON object" in str(error.value)
+    assert "the first is part_4.jsonl line 1: JSON is malformed: object keys must be strings" in str(error.value)
     assert str(tmp_path / "out" / "quarantine") in error.value.__notes__[0]
     assert not (tmp_path / "out/manifest.json").exists()
     manifest = make(inputs, tmp_path / "out", Running(max_bad_share=0.02))
@@ -230,7 +230,9 @@ def test_an_input_of_which_no_sample_can_be_made_leaves_no_folder(
     with pytest.raises(PrepareError, match="the input holds no document"):
         make(tmp_path / "empty.jsonl", tmp_path / "out")
     path = write_shard(tmp_path / "text.jsonl", [{"text": "the fox"}] * 3)
-    with pytest.raises(PrepareError, match="3 of 3 lines are no documents.*line 1: no `content`") as error:
+    with pytest.raises(
+        PrepareError, match="3 of 3 lines are no documents.*line 1: Object missing required field `content`"
+    ) as error:
         make(path, tmp_path / "out")
     assert error.value.__notes__[0].endswith("""; the line begins '{"text": "the fox"}'""")
     (tmp_path / "cut.jsonl.zst").write_bytes((inputs / "part_1.jsonl.zst").read_bytes()[:-5])

@@ -23,7 +23,10 @@ def zstandard(data: bytes) -> bytes:
 
 def read(path: Path, checksum: tuple[str, str] | None = None) -> tuple[bytes, dict[str, object]]:
     with ShardReader(InputFile(path, path.name, checksum), block_bytes=1000) as reader:
-        data = b"".join(block.data for block in reader.blocks() if isinstance(block, Block))
+        blocks = [block for block in reader.blocks() if isinstance(block, Block)]
+        data = b"".join(
+            line + b"\n" * (block.is_ended or line is not block.lines[-1]) for block in blocks for line in block.lines
+        )
         return data, reader.finish()
 
 
@@ -105,16 +108,16 @@ def test_lines_are_cut_alike_whatever_the_blocks(lengths: list[int], block_bytes
             assert block.size == len(expected[block.line - 1]) > longest
             assert expected[block.line - 1].startswith(block.start)
             continue
-        for offset, line in enumerate(block.data.removesuffix(b"\n").split(b"\n")):
-            found[block.first_line + offset] = line
+        assert block.is_ended or (block.first_line + len(block.lines) > len(expected) and not data.endswith(b"\n"))
+        found |= dict(enumerate(block.lines, block.first_line))
     assert found == {number: line for number, line in enumerate(expected, start=1) if len(line) <= longest}
 
 
 def test_a_file_of_nothing_but_short_lines_comes_in_small_blocks() -> None:
     lines = 3 * BLOCK_LINES + 5
     blocks = [block for block in cut_lines(io.BytesIO(b"x\n" * lines), 1 << 20, 1 << 20) if isinstance(block, Block)]
-    assert all(block.data.count(b"\n") <= BLOCK_LINES for block in blocks)
-    assert sum(block.data.count(b"\n") for block in blocks) == lines
+    assert all(len(block.lines) <= BLOCK_LINES for block in blocks)
+    assert sum(len(block.lines) for block in blocks) == lines
     assert [block.first_line for block in blocks] == [
-        1 + sum(before.data.count(b"\n") for before in blocks[:index]) for index in range(len(blocks))
+        1 + sum(len(before.lines) for before in blocks[:index]) for index in range(len(blocks))
     ]

@@ -22,7 +22,7 @@ from oscar_prep.inputs import discover
 from oscar_prep.plan import Plan
 from oscar_prep.prepare import Running, prepare
 from oscar_prep.record import Budget, UnitRecord
-from oscar_prep.tokenize import encoder_of
+from oscar_prep.tokenize import Encoder
 from oscar_prep.tokenizer import CorpusTokenizer
 from oscar_prep.unit import UnitProcessor
 from oscar_prep.upload import Upload
@@ -77,7 +77,7 @@ def test_a_unit_is_the_same_from_any_place(
     made: dict[str, list[UnitRecord]] = {}
     for name, place in (("here", inputs), ("there", memory)):
         plan = Plan(tmp_path / name, tuple(discover([place]).files), tokenizer, configuration)
-        processor = UnitProcessor(plan.out, configuration, encoder_of(tokenizer))
+        processor = UnitProcessor(plan.out, configuration, Encoder.of(tokenizer))
         made[name] = [processor.process(unit, Budget(), lambda *_: None) for unit in plan.units()]
     assert made["here"] == made["there"]
     assert "memory" not in json.dumps([record.as_json() for record in made["there"]])
@@ -89,7 +89,7 @@ def test_a_shard_behind_a_url_that_is_not_what_its_checksum_says_is_refused(
     (memory / "part_1.jsonl.gz").write_bytes((memory / "part_1.jsonl.gz").read_bytes()[:-5])
     files = discover([memory]).files
     plan = Plan(tmp_path / "out", tuple(files), tokenizer, Configuration(sequence_length=16))
-    processor = UnitProcessor(plan.out, plan.configuration, encoder_of(tokenizer))
+    processor = UnitProcessor(plan.out, plan.configuration, Encoder.of(tokenizer))
     with pytest.raises(PrepareError, match=r"memory://oscar/en/part_1\.jsonl\.gz is damaged: it is cut short"):
         processor.process(plan.units()[0], Budget(), lambda *_: None)
 

@@ -4,12 +4,11 @@ import json
 import shutil
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 from tokenizers import Tokenizer
 
 from oscar_prep.errors import PrepareError
-from oscar_prep.tokenize import PlainEncoder, TableEncoder
+from oscar_prep.tokenize import Encoder
 from oscar_prep.tokenizer import CorpusTokenizer
 
 
@@ -147,8 +146,8 @@ def test_few_tokens_of_high_ids_take_wider_integers_and_none_wraps(
     tokenizer = CorpusTokenizer.find(str(with_id(tokenizer_folder, tmp_path / "holes", "the", identifier)))
     assert str(tokenizer.dtype) == dtype
     assert tokenizer.vocabulary_size == tokenizer.as_json()["vocabulary_size"] == identifier + 1
-    for encoder in (TableEncoder(tokenizer), PlainEncoder(tokenizer)):
-        ids, _ = encoder.encode(pa.array(["the"]))
+    for encoder in (Encoder.of(tokenizer), Encoder(tokenizer, None)):
+        ids, _ = encoder.encode(["the"])
         assert ids.dtype == dtype
         assert ids.tolist() == [2, identifier, 3]
 

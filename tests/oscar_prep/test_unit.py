@@ -91,7 +91,13 @@ def test_every_document_has_a_row_that_tells_its_fate(
     assert (rows[1]["harmful_pp"], rows[1]["categories"]) == (3.0, ["adult", "press"])
     quarantine = (tmp_path / "unit" / record.quarantine.file).read_text().splitlines() if record.quarantine else []
     assert [json.loads(line) for line in quarantine] == [
-        {"file": "part.jsonl", "line": 5, "reason": "not a JSON object", "size": 7, "start": "{broken"}
+        {
+            "file": "part.jsonl",
+            "line": 5,
+            "reason": "JSON is malformed: object keys must be strings (byte 1)",
+            "size": 7,
+            "start": "{broken",
+        }
     ]
     assert (record.ledger.lines, record.ledger.blank, record.ledger.invalid) == (6, 1, 1)
 
