@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,9 +41,9 @@ class Run:
     peak_bytes: int
 
 
-def measured(command: list[str], workers: int) -> Run:
+def measured(command: list[str], workers: int, variables: Mapping[str, str] | None = None) -> Run:
     """Run a command and measure it with all of its children; one worker is one thread."""
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT), **(variables or {})}
     if workers == 1:
         environment |= {"RAYON_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     began = time.monotonic()

@@ -39,6 +39,7 @@ def plan_of(parameters: Mapping[str, Any], quiet: bool) -> "Plan":
             raise with_hint(PrepareError("--min-language-probability needs --language"), "--language en")
         settings["min_language_probability"] = parameters["min_language_probability"]
     configuration = validated(Configuration, settings, what="prepare")
+    configuration.layout.check()
     sources = Sources(parameters["blocklists"], parameters["kenlm"], parameters["language_model"])
     plan = _plan(parameters["inputs"], parameters["tokenizer"], configuration, sources, quiet)
     return _with_output(plan, parameters["out"] or "", parameters["staging"])

@@ -96,6 +96,10 @@ class Layout:
             for path in paths
         }
 
+    def check(self) -> None:
+        """Raises PrepareError if no record can be read: its fields contradict each other, or msgspec is missing."""
+        _ = self.decode
+
     @functools.cached_property
     def decode(self) -> Callable[[bytes], Any]:
         """Makes a record of a line of JSON. Raises ValueError or RecursionError if it is none, and says where."""

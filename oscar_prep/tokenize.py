@@ -76,7 +76,7 @@ class Encoder:
         path = tokenizer.folder / TOKENIZER_FILE
         self._tokenizer = load_tokenizer(path)
         self._fast = fast
-        self._may_cut = _not_berts(_read(path)) is None
+        self._may_cut = fast is not None or _not_berts(_read(path)) is None
         self._frame = [tokenizer.special_tokens[name].id for name in ("cls_token", "sep_token")]
         self.dtype = tokenizer.dtype
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from durable.board import Facts
 from durable.errors import with_hint
 from durable.files import file_sha256, write_json
@@ -68,6 +70,8 @@ def _input_of(task: Task) -> list[Path]:
 def start_worker(plan: Plan) -> Work[Task, Made]:
     """What each worker process does once: load the tokenizer and the lists; returns what it does for each task."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the workers are as many as the cores
+    # Arrow's Parquet reader reserves a page's bytes twice; the system's allocator gives it only what it touches.
+    pa.set_memory_pool(pa.system_memory_pool())
     annotators = plan.sources.annotators(plan.configuration)
     processor = UnitProcessor(plan.out, plan.configuration, Encoder.of(plan.tokenizer), annotators)
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,33 @@ def test_the_funnel_is_printed(arguments: list[str], capsys: pytest.CaptureFixtu
     assert "kept                                        30" in printed
     assert run(["verify", str(tmp_path / "out")]) == 0
     assert "1 units as the manifest says" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["prepare", "tokenizer train"])
+def test_without_msgspec_a_command_that_reads_a_corpus_says_in_one_line_what_to_install(
+    arguments: list[str],
+    shard: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+) -> None:
+    monkeypatch.setitem(sys.modules, "msgspec", None)
+    training = ["tokenizer", "train", str(shard), "--out", str(tmp_path / "out"), "--quiet"]
+    assert run(arguments if command == "prepare" else training) == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith("error: reading a corpus needs the package msgspec, which is not installed\n")
+    assert printed.endswith("hint: pip install 'symbert[prepare]'\n")
+    assert printed.count(": ") == 2
+    assert not (tmp_path / "out").exists()
+
+
+def test_fields_that_contradict_each_other_are_refused_before_anything_is_written(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*arguments, "--content-field", "page", "--url-field", "page.url"]) == 1
+    assert "read for two purposes" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_tokenizer_that_nanotoken_does_not_compute_is_told(
