@@ -264,9 +264,11 @@ def _write_report(out: Path, command: str, inputs: list[str]) -> None:
     if missing:
         say(f"no report.html: {' and '.join(missing)} not installed (pip install 'symbert[report]')")
         return
+    from oscar_prep.worker import keep_pandas_out
     from report.corpus_page import corpus_page
     from report.page import page
 
+    keep_pandas_out()
     only = place(inputs[0]) if len(inputs) == 1 else None  # texts behind a URL would be fetched anew, and hashed
     write_text(out / "report.html", page(corpus_page(out, only if isinstance(only, Path) else None, command)))
 

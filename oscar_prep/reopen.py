@@ -1,9 +1,8 @@
 """The text of a document, read again from the input file that it came from, if that is still the same file."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import pyarrow.compute as pc
 
 from durable.files import file_sha256
 from oscar_prep.errors import PrepareError
@@ -29,15 +28,27 @@ class InputFiles:
 
     def text(self, document: dict[str, Any]) -> str:
         """A document's text. Raises PrepareError if its file is gone or has changed."""
-        path = self._path(document["file"])
-        line = document["line"]
-        with reader_of(InputFile(path, document["file"]), self._layout) as reader:
+        return self.texts(document["file"], [document["line"]])[0]
+
+    def texts(self, name: str, lines: Sequence[int]) -> list[str]:
+        """The texts of documents of the input file `name`, by their lines; the file is read to the last of them.
+
+        Raises PrepareError if the file is gone or has changed.
+        """
+        path = self._path(name)
+        found: dict[int, str] = {}
+        with reader_of(InputFile(path, name), self._layout) as reader:
             for block in reader.blocks():
+                if len(found) == len(set(lines)):
+                    break
                 documents = parse(block, self._layout).documents
-                found = pc.index(documents.metadata["line"], line).as_py()
-                if found >= 0:
-                    return documents.texts[found]
-        raise PrepareError(f"{path} has no document on line {line}")
+                for line, text in zip(documents.metadata["line"].to_pylist(), documents.texts, strict=True):
+                    if line in lines:
+                        found[line] = text
+        for line in lines:
+            if line not in found:
+                raise PrepareError(f"{path} has no document on line {line}")
+        return [found[line] for line in lines]
 
     def _path(self, name: str) -> Path:
         if name not in self._checked:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
@@ -11,7 +11,9 @@ from oscar_prep.manifest import read_manifest
 from oscar_prep.plan import MANIFEST, MANIFEST_AGAIN
 from report.document import Bar, BarChart, Block, Charts, Column, Paragraph, Section, Table, Value, count, percent
 from report.errors import ReportError
-from report.runs import Run
+
+if TYPE_CHECKING:  # it brings the whole of scipy along, for metrics of GLUE
+    from report.runs import Run
 
 SHARE = percent(1)
 
@@ -64,7 +66,7 @@ def read_corpus(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def corpus_section(manifest: Mapping[str, Any], runs: Sequence[Run] = ()) -> Section:
+def corpus_section(manifest: Mapping[str, Any], runs: Sequence["Run"] = ()) -> Section:
     """The funnel and the ledger, and which of the runs were trained on another corpus."""
     ledger = manifest["ledger"]
     documents, kept = ledger["documents"], ledger["kept"]

@@ -177,38 +177,38 @@ def _hosts_section(corpus: Corpus) -> Section:
 def _documents_section(corpus: Corpus, inputs: Path | None) -> Section:
     """A few documents of each fate, from the smallest input file: to be read, not to be counted."""
     unit = min(corpus.manifest["units"], key=lambda unit: unit["input"]["bytes"])
-    files, notes = _opened(corpus, inputs)
+    fates = (None, *sorted(corpus.manifest["ledger"]["dropped"]))
+    shown = [document for fate in fates for document in itertools.islice(corpus.of_fate(unit, fate), SHOWN_PER_FATE)]
+    texts, notes = _texts(corpus, inputs, unit["file"], [document["line"] for document in shown])
     rows: list[list[Value]] = []
-    for fate in (None, *sorted(corpus.manifest["ledger"]["dropped"])):
-        for document in itertools.islice(corpus.of_fate(unit, fate), SHOWN_PER_FATE):
-            failing = corpus.failing(document)
-            why = f"{failing[0].rule}: {failing[0].value}" if failing else "kept"
-            place = f"{document['url']} (line {document['line']:,})"
-            rows.append([why, place, _excerpt(files, document, notes)])
+    for document, text in zip(shown, texts, strict=True):
+        failing = corpus.failing(document)
+        why = f"{failing[0].rule}: {failing[0].value}" if failing else "kept"
+        rows.append([why, f"{document['url']} (line {document['line']:,})", _excerpt(text)])
     columns = [
         Column("fate", "fate"),
         Column("document", "document", is_long=True),
         Column("text", "how it begins", is_long=True),
     ]
-    table = Table("documents", "Documents kept and dropped", columns, rows, [*dict.fromkeys(notes)])
+    table = Table("documents", "Documents kept and dropped", columns, rows, notes)
     blocks: list[Block] = [Paragraph(f"The first {SHOWN_PER_FATE} documents of each fate in {unit['file']}."), table]
     return Section("documents", "Documents", blocks)
 
 
-def _opened(corpus: Corpus, inputs: Path | None) -> tuple[InputFiles | None, list[str]]:
+def _texts(corpus: Corpus, inputs: Path | None, name: str, lines: list[int]) -> tuple[list[str], list[str]]:
+    """The texts of documents of an input file, and notes; without them where they cannot be had."""
     if inputs is None:
-        return None, ["No text is shown, since the input was not given."]
-    return InputFiles(corpus, inputs), []
-
-
-def _excerpt(files: InputFiles | None, document: dict[str, Any], notes: list[str]) -> str:
-    if files is None:
-        return ""
+        return [""] * len(lines), ["No text is shown, since the input was not given."]
+    files = InputFiles(corpus, inputs)
     try:
-        text = " ".join(files.text(document).split())
+        return files.texts(name, lines), []
     except PrepareError as error:
-        notes.append(str(error))
-        return ""
+        return [""] * len(lines), [str(error)]
+
+
+def _excerpt(text: str) -> str:
+    # White space may be most of a text, but a hundred thousand characters of it are not split for a line or two.
+    text = " ".join(text[: 8 * SHOWN_CHARACTERS].split())
     return text[:SHOWN_CHARACTERS] + (" …" if len(text) > SHOWN_CHARACTERS else "")
 
 

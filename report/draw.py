@@ -15,7 +15,7 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
 from report.document import BarChart, Chart, DotChart, Histogram, LineChart, Series
 from report.palette import DASHES, GRID, INK, MUTED, SURFACE, colour_of, colours, marker_of
@@ -265,8 +265,10 @@ def _histogram(chart: Histogram) -> Figure:
     widths = [high - low for low, high in itertools.pairwise(chart.edges)]
     below = [0] * len(widths)
     for part in chart.parts:
+        bars = [bar for bar in zip(chart.edges, part.counts, widths, below, strict=False) if bar[1]]  # each costs 1 ms
+        lefts, heights, bar_widths, bottoms = zip(*bars, strict=True) if bars else ((), (), (), ())
         axes.bar(
-            chart.edges[:-1], part.counts, widths, bottom=below, align="edge", color=colour_of(part.style).light,
+            lefts, heights, bar_widths, bottom=bottoms, align="edge", color=colour_of(part.style).light,
             edgecolor=SURFACE.light, linewidth=0.4, label=part.label,
         )  # fmt: skip
         below = [under + count for under, count in zip(below, part.counts, strict=True)]
@@ -285,6 +287,7 @@ def _histogram(chart: Histogram) -> Figure:
     axes.set_title(chart.y_label, loc="left", fontsize=FONT, color=INK.light, pad=8)
     axes.grid(axis="y")
     axes.xaxis.set_major_formatter(FuncFormatter(_short))
+    axes.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.yaxis.set_major_formatter(FuncFormatter(_short))
     axes.legend(loc="upper right", frameon=False, fontsize=FONT - 1, labelcolor=INK.light, borderaxespad=0.0)
