@@ -3,9 +3,12 @@
 python benchmarks/prepare.py --datatrove PYTHON [--data ../shared/data] [--runs 5] [--cores N] [--docs FILE]
 
 PYTHON is that of an environment with datatrove 0.10.0, orjson, zstandard, regex and the project's pyarrow and
-tokenizers (no torch). Every run is a fresh process that starts with an empty table (cold); the warm rate is what a
+tokenizers (no torch). Every run is a fresh process that starts with empty caches (cold); the warm rate is what a
 second copy of the input adds. With one worker everything runs in one thread. The ratios of medians are what counts:
 seconds depend on the machine and on who else uses it, seconds of CPU less so.
+
+Beside its peers symbert is measured against a loop that does its inner part with the same libraries, without ledger,
+hashes and faults: with what it takes for a single line, two interpreters and their imports, that loop is the floor.
 """
 
 import argparse
@@ -117,35 +120,50 @@ class Contest:
         for copy in ("a", "b"):
             for path in self.files:
                 shutil.copyfile(path, self.twice / f"{copy}_{path.name}")
+        self.line = scratch / "line"
+        self.line.mkdir()
+        metadata = {"harmful_pp": 100.0, "quality_warnings": None, "categories": None}
+        (self.line / "one.jsonl").write_text(json.dumps({"content": "one line " * 20, "metadata": metadata}))
 
-    def symbert(self, workers: int, source: Path | None = None) -> Run:
-        """`symbert prepare`."""
-        out = self.fresh("symbert" if source is None else "symbert twice")
+    def prepare(self, name: str, source: Path, workers: int, *more: str) -> Run:
+        """`symbert prepare` into a fresh folder of that name."""
         command = [
-            sys.executable, "-m", "cli", "prepare", source or self.source, "--out", out, "--tokenizer", self.tokenizer,
-            "--validation-samples", "0", "--workers", workers, "--quiet", "--json", "--no-report",
+            sys.executable, "-m", "cli", "prepare", source, "--out", self.fresh(name), "--tokenizer", self.tokenizer,
+            "--validation-samples", "0", "--workers", workers, "--quiet", "--json", *more,
         ]  # fmt: skip
-        run = measured([str(part) for part in command], workers)
-        if source is None:
-            check(rows_of_symbert(out), "symbert")
+        return measured([str(part) for part in command], workers)
+
+    def symbert(self, workers: int) -> Run:
+        """The corpus alone."""
+        run = self.prepare("symbert", self.source, workers, "--no-report")
+        check(rows_of_symbert(self.scratch / "symbert"), "symbert")
         return run
 
-    def symbert_twice(self, workers: int) -> Run:
-        """The input given twice under other names: the second half meets a warm table."""
-        return self.symbert(workers, self.twice)
+    def symbert_page(self, workers: int) -> Run:
+        """With report.html, which no peer draws."""
+        return self.prepare("symbert page", self.source, workers)
 
-    def loop(self, workers: int) -> Run:
-        """The plain loop, one process a worker over its share of the files."""
+    def symbert_line(self, workers: int) -> Run:
+        """A single document: what two interpreters and their imports take."""
+        more = ("--no-report", "--sequence-length", "16")
+        return self.prepare("symbert line", self.line, workers, *more)
+
+    def symbert_twice(self, workers: int) -> Run:
+        """The input given twice under other names: the second half meets warm caches."""
+        return self.prepare("symbert twice", self.twice, workers, "--no-report")
+
+    def loop(self, workers: int, script: str = "prepare_loop.py") -> Run:
+        """A plain loop, one process a worker over its share of the files."""
         out = self.fresh("loop")
         out.mkdir()
-        command = [sys.executable, "benchmarks/prepare_loop.py", self.tokenizer, out]
+        command = [sys.executable, f"benchmarks/{script}", self.tokenizer, out]
         if workers == 1:
             run = measured([str(part) for part in [*command, *self.files]], workers)
         else:
             files = " ".join(f"'{path}'" for path in self.files)
             shell = f"printf '%s\\n' {files} | xargs -P {workers} -n 1 {' '.join(map(str, command))}"
             run = measured(["sh", "-c", shell], workers)
-        check(rows_of_loop(out), "the loop")
+        check(rows_of_loop(out), script)
         return run
 
     def datatrove(self, workers: int) -> Run:
@@ -162,8 +180,8 @@ class Contest:
         return run
 
     def floor(self, workers: int) -> Run:
-        """Decompress and parse alone."""
-        return measured([sys.executable, "benchmarks/prepare_floor.py", *map(str, self.files)], workers)
+        """The loop with symbert's own libraries."""
+        return self.loop(workers, "prepare_msgspec.py")
 
     def fresh(self, name: str) -> Path:
         """An output folder that does not exist."""
@@ -179,7 +197,7 @@ def interleaved(contestants: dict[str, Callable[[int], Run]], workers: int, runs
             run = contestant(workers)
             results[name].append(run)
             print(
-                f"workers {workers}, run {number + 1}: {name:<14} {run.seconds:7.2f} s {run.cpu_seconds:7.2f} s CPU "
+                f"workers {workers}, run {number + 1}: {name:<25} {run.seconds:7.2f} s {run.cpu_seconds:7.2f} s CPU "
                 f"{run.peak_bytes / 1e6:6.0f} MB",
                 flush=True,
             )
@@ -225,13 +243,15 @@ def main() -> None:
         everyone = {
             "symbert": contest.symbert,
             "symbert, input twice": contest.symbert_twice,
+            "symbert, with the page": contest.symbert_page,
+            "symbert, one line": contest.symbert_line,
             "plain loop": contest.loop,
             "datatrove": contest.datatrove,
-            "decompress and parse alone": contest.floor,
+            "msgspec + nanotoken loop": contest.floor,
         }
         one = interleaved(everyone, 1, arguments.runs)
-        without = {name: run for name, run in everyone.items() if name in {"symbert", "plain loop", "datatrove"}}
-        more = interleaved(without, arguments.cores, arguments.runs) if arguments.cores > 1 else {}
+        fewer = {name: run for name, run in everyone.items() if not name.startswith("symbert,")}
+        more = interleaved(fewer, arguments.cores, arguments.runs) if arguments.cores > 1 else {}
     lines = report(one, more, megabytes, arguments)
     print("\n".join(lines))
     if arguments.docs:
@@ -251,6 +271,11 @@ def report(
         )
         for field in ("seconds", "cpu_seconds")
     }
+    page = {field: median(one["symbert, with the page"], field) - median(one["symbert"], field) for field in warm}
+    least = {
+        name: median(one["msgspec + nanotoken loop"], name) + median(one["symbert, one line"], name) for name in warm
+    }
+    floor = {field: median(one["symbert"], field) / seconds for field, seconds in least.items()}
     peers = {name: {field: median(one[name], field) for field in warm} for name in ("plain loop", "datatrove")}
     processor = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line)
     lines = [
@@ -263,7 +288,11 @@ def report(
         "",
         *table(one, megabytes),
         "",
-        f"With a warm table (what the second copy of the input adds): {warm['seconds']:.2f} s, "
+        f"With the page symbert takes {page['seconds']:.2f} s, {page['cpu_seconds']:.2f} s CPU more. It takes "
+        f"{floor['seconds']:.2f}× the time and {floor['cpu_seconds']:.2f}× the CPU of the msgspec + nanotoken loop and "
+        "the start-up together.",
+        "",
+        f"With warm caches (what the second copy of the input adds): {warm['seconds']:.2f} s, "
         f"{warm['cpu_seconds']:.2f} s CPU, {megabytes / warm['seconds']:.1f} MB/s; "
         + ", ".join(
             f"{name} takes {times['seconds'] / warm['seconds']:.1f}× the time and "

@@ -146,10 +146,10 @@ def prepare(
     quiet: Quiet = False,
 ) -> int:
     """Filter, tokenize and pack OSCAR into a corpus of exact rows that `datasets.load_from_disk` opens too."""
-    check_parameters(context.params)
     from durable.workers import start_importing
 
-    start_importing("oscar_prep.prepare")
+    start_importing("oscar_prep.prepare")  # before all else: it takes as long as all that this process does until then
+    check_parameters(context.params)
     from durable.engines import engine as engine_of
     from durable.progress import unheard
     from oscar_prep.prepare import Running

@@ -6,7 +6,6 @@ Credentials come from the environment of each service alone: no message, record 
 import contextlib
 import errno
 import functools
-import http.client
 import os
 import re
 import sys
@@ -88,13 +87,14 @@ def _is_transient(error: BaseException) -> bool:
     """Whether trying again may help: no answer, a broken connection, or a service that says so."""
     if isinstance(error, _errors_of("huggingface_hub.errors", "OfflineModeIsEnabled")):
         return False
-    if isinstance(error, TimeoutError | ConnectionError | http.client.IncompleteRead):
+    if isinstance(error, TimeoutError | ConnectionError):
         return True
     if isinstance(error, OSError) and error.errno in TRANSIENT_NUMBERS:
         return True
     if getattr(getattr(error, "response", None), "status_code", None) in TRANSIENT_ANSWERS:
         return True
     broken = (
+        *_errors_of("http.client", "IncompleteRead"),
         *_errors_of("botocore.exceptions", "HTTPClientError", "ConnectionError"),
         *_errors_of("aiohttp", "ClientPayloadError", "ClientConnectionError"),
         *_errors_of("httpx", "TransportError"),
@@ -107,7 +107,7 @@ def _service_errors() -> tuple[type[Exception], ...]:
     """What a file system may raise; errors of libraries that nobody has loaded cannot come."""
     return (
         OSError,
-        http.client.IncompleteRead,
+        *_errors_of("http.client", "IncompleteRead"),
         *_errors_of("botocore.exceptions", "BotoCoreError", "ClientError"),
         *_errors_of("aiohttp", "ClientError"),
         *_errors_of("huggingface_hub.errors", "HfHubHTTPError", "HFValidationError"),
