@@ -7,12 +7,13 @@ durable/ray_tasks.py does the same on the machines of a Ray cluster.
 
 import contextlib
 import multiprocessing
+import selectors
 import signal
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing import forkserver
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from typing import Any, Generic
 
@@ -50,6 +51,7 @@ class Supervisor(Generic[Argument, Result]):
     watch: Watch[Argument] = field(default_factory=Watch)
     attempts: int = ATTEMPTS
     _workers: list[_Worker] = field(default_factory=list, init=False)
+    _selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector, init=False)
 
     def run(self, tasks: Iterable[Argument]) -> Iterator[Outcome[Argument, Result]]:
         """Yield the outcome of every task as it ends. `tasks` is asked for the next one when a worker is free.
@@ -94,11 +96,11 @@ class Supervisor(Generic[Argument, Result]):
         theirs.close()
         worker = _Worker(process, ours)
         self._workers.append(worker)
+        self._selector.register(ours, selectors.EVENT_READ, worker)
         return worker
 
     def _ready(self) -> list[_Worker]:
-        ready = wait([worker.connection for worker in self._workers], timeout=SECONDS_BETWEEN_REPORTS)
-        return [worker for worker in self._workers if worker.connection in ready]
+        return [key.data for key, _ in self._selector.select(SECONDS_BETWEEN_REPORTS)]
 
     def _hear(self, worker: _Worker, again: list[_Task[Argument]]) -> Outcome[Argument, Result] | None:
         """Take one message: a report, an outcome, or the silence of the dead."""
@@ -127,6 +129,7 @@ class Supervisor(Generic[Argument, Result]):
 
     def _bury(self, worker: _Worker) -> None:
         self._workers.remove(worker)
+        self._selector.unregister(worker.connection)
         worker.connection.close()
         worker.process.kill()
         worker.process.join()
