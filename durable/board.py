@@ -72,7 +72,7 @@ class Board:
         token = secrets.token_hex(8)
         found = sum(entry.cost for entry in tasks.values() if (self.out / entry.product).is_file())
         facts = {"run": token, "command": command, "engine": engine, "unit": unit, **_here(), "found": found}
-        self._write(RUN, {**facts, "tasks": {key: asdict(entry) for key, entry in tasks.items()}})
+        self._write(RUN, {**facts, "tasks": {key: vars(entry) for key, entry in tasks.items()}})
         return token
 
     def join(self, name: str) -> None:

@@ -57,7 +57,8 @@ def discover(inputs: Sequence[Place]) -> Inputs:
         if given.is_dir():
             inside, others, made = _search(given)
             corpora += made
-            found += [(path, _name_below(given, path), f"{given.resolve().name}/") for path in inside]
+            prefix = f"{given.resolve().name}/"
+            found += [(path, _name_below(given, path), prefix) for path in inside]
             ignored += others
         else:
             _check_file(given)

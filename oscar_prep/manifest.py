@@ -43,12 +43,13 @@ def finish(plan: Plan, outcomes: Sequence[UnitRecord | Unit], max_bad_share: flo
     configuration = plan.configuration
     records = [outcome for outcome in outcomes if isinstance(outcome, UnitRecord)]
     lost = [outcome.file.name for outcome in outcomes if isinstance(outcome, Unit)]
-    if not total_of(records).documents:
+    total = total_of(records)
+    if not total.documents:
         raise _nothing_read(lost)
-    _check_bad_share(plan.out, records, max_bad_share)
+    _check_bad_share(plan.out, records, total, max_bad_share)
     if configuration.validation_samples:
         records = _cut_validation(plan, records)
-    total = total_of(records)
+        total = total_of(records)
     total.check(configuration.sequence_length)
     _check_samples(total, configuration, lost)
     _remove_left_out(plan, outcomes)
@@ -219,8 +220,7 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
 
 
-def _check_bad_share(corpus: Path, records: Sequence[UnitRecord], max_bad_share: float) -> None:
-    total = total_of(records)
+def _check_bad_share(corpus: Path, records: Sequence[UnitRecord], total: Ledger, max_bad_share: float) -> None:
     if total.invalid <= max_bad_share * total.documents:
         return
     first = _first_bad_line(corpus, records)

@@ -33,13 +33,14 @@ class Unit:
     @property
     def names(self) -> dict[str, str]:
         """Names of the files that a unit may have, relative to the corpus folder."""
+        stem = self.stem
         return {
-            TRAIN: f"{TRAIN}/{self.stem}.arrow",
-            VALIDATION: f"{VALIDATION}/{self.stem}.arrow",
-            "documents": f"documents/{self.stem}.parquet",
-            "quarantine": f"quarantine/{self.stem}.jsonl",
-            "record": f"units/{self.stem}.json",
-            "source": f"units/{self.stem}.source",
+            TRAIN: f"{TRAIN}/{stem}.arrow",
+            VALIDATION: f"{VALIDATION}/{stem}.arrow",
+            "documents": f"documents/{stem}.parquet",
+            "quarantine": f"quarantine/{stem}.jsonl",
+            "record": f"units/{stem}.json",
+            "source": f"units/{stem}.source",
         }
 
 

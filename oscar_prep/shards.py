@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -35,7 +35,7 @@ class FileRecord:
 
     def as_json(self) -> dict[str, Any]:
         """The record as JSON."""
-        return asdict(self)
+        return dict(vars(self))
 
 
 def size_problem(corpus: Place, file: FileRecord) -> str | None:

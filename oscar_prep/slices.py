@@ -36,7 +36,8 @@ def open_slices(plan: Plan, count: int, notice: Callable[[str], None] = unheard)
         check_folder(plan)
         sweep_partials(plan.out)
         corpus = Corpus(opened(plan, notice), Running())
-        missing = [number for number in range(count) if _missing(corpus, Slice(number, count))]
+        units = corpus.largest_first()
+        missing = [number for number in range(count) if _missing(corpus, Slice(number, count).of(units))]
         if missing or not (plan.out / MANIFEST).is_file():
             corpus.list_units("slurm")
     return missing
@@ -58,7 +59,7 @@ def prepare_slice(plan: Plan, running: Running, slice_: Slice) -> list[str] | No
         tokenizer = replace(plan.tokenizer, folder=plan.out / TOKENIZER)
         corpus = Corpus(replace(plan, tokenizer=tokenizer, sources=sources), running)
         corpus.board.join(slice_.name)
-        units = _missing(corpus, slice_)
+        units = _missing(corpus, slice_.of(corpus.largest_first()))
         if not corpus.run([Task(unit, Budget(), corpus.earlier(unit)) for unit in units]):
             return None
         return [unit.file.name for unit in units if unit.index not in corpus.records]
@@ -95,12 +96,13 @@ def _check(plan: Plan) -> None:
         )
 
 
-def _missing(corpus: Corpus, slice_: Slice) -> list[Unit]:
-    return [unit for unit in slice_.of(corpus.largest_first()) if corpus.standing(unit) is None]
+def _missing(corpus: Corpus, units: Sequence[Unit]) -> list[Unit]:
+    return [unit for unit in units if corpus.standing(unit) is None]
 
 
 def _reopen_cut_too_short(plan: Plan, records: Sequence[UnitRecord | Unit]) -> None:
-    short = [plan.units()[place] for place in cut_too_short(records, plan.configuration.validation_samples)]
+    units = plan.units()
+    short = [units[place] for place in cut_too_short(records, plan.configuration.validation_samples)]
     for unit in short:
         (plan.out / unit.names["record"]).unlink()
     if short:
