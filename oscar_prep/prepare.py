@@ -77,13 +77,13 @@ def prepare(plan: Plan, running: Running) -> dict[str, Any] | None:
                 return None
             manifest = finish_corpus(plan, records, running)
             if upload:
-                upload.finish(manifest, plan.units(), records)
+                upload.finish(manifest, corpus.units, records)
             return manifest
         except REFUSALS:
             if not _holds_a_sample(plan):
                 _discard(plan.out)
                 if upload and claimed:
-                    upload.discard(plan.units())
+                    upload.discard(corpus.units)
             raise
         finally:
             sweep_partials(plan.out)  # what workers that were killed have left
@@ -125,10 +125,11 @@ class Corpus:
         self._running = running
         self.units = plan.units()
         self._sizes = [unit.file.path.stat().st_size for unit in self.units]
+        self._size = sum(self._sizes)
         self.records: dict[int, UnitRecord] = {}
         self._errors: list[Exception] = []
-        self._bytes: Counter[int] = Counter()
-        self._counts: dict[int, tuple[int, int]] = {}
+        self._last_seen: dict[int, Facts] = {}
+        self._totals: Counter[str] = Counter()
         self.board = Board(plan.out)
 
     def list_units(self, engine: str) -> None:
@@ -207,18 +208,18 @@ class Corpus:
 
     def _until_reached(self, budget: Budget) -> Iterator[Task]:
         """Tasks in file order, as long as what is known to come before leaves some of the budget."""
+        left = budget
+        unknown: list[int] = []
         for unit in self.units:
-            left = budget
-            known = True
-            for before in self.units[: unit.index]:
-                record = self.records.get(before.index)
-                known = known and record is not None
-                if record is not None:
-                    if left.reached(record.ledger.kept, record.ledger.tokens):
-                        return
-                    left = left.less(record.ledger.kept, record.ledger.tokens)
+            for index in [index for index in unknown if index in self.records]:
+                ledger = self.records[index].ledger
+                if left.reached(ledger.kept, ledger.tokens):
+                    return
+                left = left.less(ledger.kept, ledger.tokens)
+                unknown.remove(index)
             if unit.index not in self.records:
-                yield Task(unit, left if known else budget, self.earlier(unit))
+                yield Task(unit, budget if unknown else left, self.earlier(unit))
+            unknown.append(unit.index)
 
     def earlier(self, unit: Unit) -> UnitRecord | None:
         """The record that an earlier run left of a unit, whatever has become of its files."""
@@ -237,8 +238,8 @@ class Corpus:
         running, plan = self._running, self._plan
         watch = Watch(self._hear, running.stop, Posting(self.board, key_of), self._lose)
         executor = running.engine.executor(
-            start_worker, plan, running.workers, watch, needs_of(plan, running.ship_files)
-        )
+            start_worker, replace(plan, files=()), running.workers, watch, needs_of(plan, running.ship_files)
+        )  # each worker is sent its files one by one: no list of all
         for outcome in executor.run(tasks):
             self._take(outcome)
         if watch.stopped:
@@ -266,13 +267,12 @@ class Corpus:
         self._running.notice(f"{task.unit.file.name} is begun again: {what}")
 
     def _hear(self, task: Task, facts: Facts) -> None:
-        self._bytes[task.unit.index] = facts["done"]
-        self._counts[task.unit.index] = facts["documents"], facts["kept"]
-        seen = sum(documents for documents, _ in self._counts.values())
-        share = sum(kept for _, kept in self._counts.values()) / seen if seen else 0.0
-        self._running.progress(
-            self._bytes.total(), sum(self._sizes), {"documents": f"{seen:,}", "kept": f"{share:.1%}"}
-        )
+        self._totals.update(facts)
+        self._totals.subtract(self._last_seen.get(task.unit.index, {}))
+        self._last_seen[task.unit.index] = facts
+        seen = self._totals["documents"]
+        share = self._totals["kept"] / seen if seen else 0.0
+        self._running.progress(self._totals["done"], self._size, {"documents": f"{seen:,}", "kept": f"{share:.1%}"})
 
 
 def _holds_a_sample(plan: Plan) -> bool:
