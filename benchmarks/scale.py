@@ -1,11 +1,13 @@
 """How symbert prepare scales with workers, local and on Ray, and what a unit costs beside its content.
 
 python benchmarks/scale.py [--data ../shared/data] [--workers 1 2] [--engines local ray] [--runs 5] [--docs FILE]
+python benchmarks/scale.py --driver 10000 20000
 
 The shared corpus is cut anew into 24 files of equal size and given several times over, under other names. What counts
 is the difference between runs with many and with few copies: start-up (of Python, of Ray, of workers) and the words
 that a worker meets for the first time are the same in both and fall out; so word tables are warm. What falls out is
 printed as well. A unit's overhead is the same difference over files of one document. One worker is one thread.
+--driver prints instead the CPU seconds of the driving process alone, over so many files of one document.
 """
 
 import argparse
@@ -34,6 +36,13 @@ ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT), "RAYON_NUM_THREADS": "1", "OMP_NUM_THREADS": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }  # fmt: skip
+DRIVER = """
+import resource, sys
+from cli.main import run
+code = run(sys.argv[1:])
+print(sum(resource.getrusage(resource.RUSAGE_SELF)[:2]), file=sys.stderr)
+sys.exit(code)
+"""
 
 
 @dataclass(frozen=True)
@@ -90,9 +99,17 @@ def single(source: Path, folder: Path, count: int) -> Path:
 
 def seconds(source: Path, out: Path, tokenizer: Path, engine: str, workers: int, *more: str) -> float:
     """What `symbert prepare` says it took."""
+    taken: float = json.loads(prepare(["-m", "cli"], source, out, tokenizer, engine, workers, *more).stdout)["seconds"]
+    return taken
+
+
+def prepare(
+    start: list[str], source: Path, out: Path, tokenizer: Path, engine: str, workers: int, *more: str
+) -> subprocess.CompletedProcess[str]:
+    """Run `symbert prepare`, which Python starts by `start`."""
     shutil.rmtree(out, ignore_errors=True)
     command = [
-        sys.executable, "-m", "cli", "prepare", str(source), "--out", str(out), "--tokenizer", str(tokenizer),
+        sys.executable, *start, "prepare", str(source), "--out", str(out), "--tokenizer", str(tokenizer),
         "--validation-samples", "0", "--engine", engine, "--workers", str(workers), "--quiet", "--json", "--no-report",
         *more,
     ]  # fmt: skip
@@ -101,8 +118,23 @@ def seconds(source: Path, out: Path, tokenizer: Path, engine: str, workers: int,
     )
     if result.returncode:
         raise SystemExit(f"{command} failed:\n{result.stderr}")
-    taken: float = json.loads(result.stdout)["seconds"]
-    return taken
+    return result
+
+
+def measure_driver(data: Path, counts: list[int]) -> None:
+    """Print the CPU seconds of the driver for so many files of one document, with and without a budget."""
+    for count in counts:
+        with tempfile.TemporaryDirectory() as name:
+            files = single(data / "oscar2301/en_meta", Path(name) / "files", count)
+            for budget in ([], ["--max-documents", str(count - 10)]):
+                more = ["--sequence-length", "16", *KEEP_ALL, *budget]
+                result = prepare(
+                    ["-c", DRIVER], files, Path(name) / "out", data / "bert-base-uncased", "local", 1, *more
+                )
+                print(
+                    f"{count:,} files {' '.join(budget)}: driver {float(result.stderr.split()[-1]):.2f} s of CPU",
+                    flush=True,
+                )
 
 
 def measure(arguments: argparse.Namespace) -> tuple[dict[tuple[str, int], list[Pair]], dict[str, list[Pair]], float]:
@@ -162,7 +194,11 @@ def main() -> None:
     parser.add_argument("--engines", nargs="+", default=["local", "ray"])
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--docs", type=Path)
+    parser.add_argument("--driver", type=int, nargs="+", metavar="FILES")
     arguments = parser.parse_args()
+    if arguments.driver:
+        measure_driver(arguments.data, arguments.driver)
+        return
     lines = report(*measure(arguments), arguments.runs)
     print("\n".join(lines))
     if arguments.docs:
