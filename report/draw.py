@@ -265,8 +265,9 @@ def _histogram(chart: Histogram) -> Figure:
     widths = [high - low for low, high in itertools.pairwise(chart.edges)]
     below = [0] * len(widths)
     for part in chart.parts:
-        bars = [bar for bar in zip(chart.edges, part.counts, widths, below, strict=False) if bar[1]]  # each costs 1 ms
-        lefts, heights, bar_widths, bottoms = zip(*bars, strict=True) if bars else ((), (), (), ())
+        # A bar costs 1 ms, seen or not; one stays for the legend.
+        bars = list(zip(chart.edges, part.counts, widths, below, strict=False))
+        lefts, heights, bar_widths, bottoms = zip(*([bar for bar in bars if bar[1]] or bars[:1]), strict=True)
         axes.bar(
             lefts, heights, bar_widths, bottom=bottoms, align="edge", color=colour_of(part.style).light,
             edgecolor=SURFACE.light, linewidth=0.4, label=part.label,

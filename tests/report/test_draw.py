@@ -2,8 +2,9 @@ import warnings
 
 import pytest
 
-from report.document import Bar, BarChart, Chart, DotChart, Dots, LineChart, Series
+from report.document import Bar, BarChart, Chart, DotChart, Dots, Histogram, LineChart, Part, Series
 from report.draw import LETTERS, inline_svg, pdf, svg
+from report.palette import colour_of
 
 NAMES = [
     "original, learning_rate 0.003, warmup_steps 2, batch_size 4",
@@ -36,3 +37,14 @@ def test_any_name_is_drawn_as_it_is_or_cut(name: str, number: int) -> None:
     assert not heard
     assert name[: LETTERS - 10].replace("&", "&amp;") in text
     assert ("…" in text) == (len(name) > LETTERS)
+
+
+@pytest.mark.parametrize("counts", [(5, 0, 1), (0, 0, 0)])
+def test_a_part_of_a_histogram_stands_in_the_legend_in_its_colour_though_it_may_be_empty(
+    counts: tuple[int, ...],
+) -> None:
+    parts = [Part("all", "kept", (1, 2, 3)), Part("some", "dropped", counts)]
+    text = svg(Histogram("chart", "a caption", "a description", "bytes", "documents", (1, 10, 100, 1000), parts))
+    assert "some" in text
+    assert colour_of("dropped").light in text
+    assert text.count(colour_of("kept").light) == 3 + 1
