@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # Of how many kept documents one is checked, and how many of its first characters: 64 KB take `tokenizers` 16 ms.
 CHECKED_EVERY = 1000
 CHECKED_CHARACTERS = 1 << 16
-# Longer texts are encoded in pieces, for `tokenizers` takes more than 100 bytes of memory for each token of a text.
+# Longer texts are encoded in pieces, for `tokenizers` takes some 450 bytes of memory for each token of a text.
 PIECE_CHARACTERS = 1 << 20
 # Where BERT's tokenizer never looks across. Not \v and \f, nor U+001C to U+001F: it deletes them, "a\vb" is one word.
 _SEPARATOR = re.compile("[ \t\n\r]")
