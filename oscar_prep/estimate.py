@@ -10,7 +10,7 @@ import os
 import resource
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -75,15 +75,16 @@ def estimate(plan: Plan, running: Running, share: float) -> dict[str, Any] | Non
     """
     plan.sources.check(plan.configuration)
     supervisor: Supervisor[InputFile, Start] = Supervisor(
-        start_worker, (plan, share), running.workers or available_cores(), Watch(stop=running.stop)
+        start_worker, (replace(plan, files=()), share), running.workers or available_cores(), Watch(stop=running.stop)
     )
     starts: list[Start] = []
-    sizes = [file.path.stat().st_size for file in plan.files]
+    done, size = 0, sum(file.path.stat().st_size for file in plan.files)
     for outcome in supervisor.run(plan.files):
         if outcome.result is None:
             raise outcome.error or PrepareError(f"{outcome.argument.path} kills the process that reads it")
         starts.append(outcome.result)
-        running.progress(sum(start.file_bytes for start in starts) * share, sum(sizes) * share, {})
+        done += outcome.result.file_bytes
+        running.progress(done * share, size * share, {})
     if running.stop is not None and running.stop.requested:
         return None
     return summarise(plan, running, sorted(starts, key=lambda start: start.file_bytes), share)
