@@ -34,7 +34,8 @@ class Rows:
 class ParquetReader:
     """Reads one Parquet file in blocks of rows whose text is bounded, only the columns that are wanted.
 
-    What Arrow holds beside a block is one page of each column, which most writers end at 1 MB.
+    Beside a block Arrow holds one page of each column, 1 MB in most files. But pyarrow's own writer looks at the size of a
+    page only after every 1,024 values, so of long texts a page may hold many, and the memory that a file takes with it.
 
     Raises PrepareError, naming the file, if it is damaged, differs from its checksum, or lacks the content.
     """
