@@ -51,7 +51,7 @@ class Supervisor(Generic[Argument, Result]):
     watch: Watch[Argument] = field(default_factory=Watch)
     attempts: int = ATTEMPTS
     _workers: list[_Worker] = field(default_factory=list, init=False)
-    _selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector, init=False)
+    _selector: selectors.BaseSelector = field(init=False)
 
     def run(self, tasks: Iterable[Argument]) -> Iterator[Outcome[Argument, Result]]:
         """Yield the outcome of every task as it ends. `tasks` is asked for the next one when a worker is free.
@@ -59,6 +59,7 @@ class Supervisor(Generic[Argument, Result]):
         A stop request ends the run early: the workers are killed, and what they were doing is not done. Closing
         the iterator does the same.
         """
+        self._selector = selectors.DefaultSelector()
         waiting = (_Task(argument) for argument in tasks)
         again: list[_Task[Argument]] = []
         try:
@@ -140,6 +141,7 @@ class Supervisor(Generic[Argument, Result]):
             self._bury(worker)
             if worker.task is not None and self.watch.board is not None:
                 self.watch.board.stopped(self.watch.key(worker.task.argument))
+        self._selector.close()
 
 
 def start_importing(module: str) -> None:

@@ -6,7 +6,6 @@ content. Intervals come from a bootstrap over blocks of 100 neighbouring documen
 blocks overlap, which makes better use of a small sample than blocks side by side.
 """
 
-import os
 import resource
 import time
 from collections.abc import Iterable, Sequence
@@ -30,6 +29,7 @@ from oscar_prep.plan import Plan
 from oscar_prep.prepare import Running
 from oscar_prep.read import Block, LongLine, StartReader
 from oscar_prep.tokenize import Encoder
+from oscar_prep.worker import set_up_process
 
 BLOCK_DOCUMENTS = 100
 FEWEST_BLOCKS = 5
@@ -93,7 +93,7 @@ def estimate(plan: Plan, running: Running, share: float) -> dict[str, Any] | Non
 def start_worker(setting: tuple[Plan, float]) -> Work[InputFile, Start]:
     """What each worker process does once; returns what it does for each file."""
     plan, share = setting
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    set_up_process()
     rules = rules_of(plan.configuration)
     annotators = plan.sources.annotators(plan.configuration)
     layout = plan.configuration.layout

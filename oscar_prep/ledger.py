@@ -30,7 +30,11 @@ class Ledger:
     overlaps: Counter[str] = field(default_factory=Counter)
     """Dropped documents by the exact set of rules that they fail, joined by +."""
     notes: Counter[str] = field(default_factory=Counter)
-    """Documents by what was judged here (harmful_pp_scored, language_identified), or could not be (bad_url)."""
+    """Documents by what was judged here (harmful_pp_scored, language_identified), or could not be (bad_url).
+
+    ids_checked is how many documents' ids nanotoken and `tokenizers` both computed, ids_different for how many they
+    differed; neither is there where `tokenizers` computed all.
+    """
     bytes: Counter[str] = field(default_factory=Counter)
     """UTF-8 bytes of content: kept, and dropped by reason; of invalid lines, the bytes of the line."""
     tokens: int = 0

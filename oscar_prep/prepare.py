@@ -227,9 +227,11 @@ class Corpus:
         return UnitRecord.read(path) if path.is_file() else None
 
     def standing(self, unit: Unit) -> UnitRecord | None:
-        """The record of an earlier run, if its files are there in full size."""
+        """The record of an earlier run, if its ids are not in doubt and its files are there in full size."""
         record = self.earlier(unit)
-        if record is None or any(size_problem(self._plan.out, file) for file in record.files()):
+        if record is None or record.is_doubtful(self._plan.out):
+            return None
+        if any(size_problem(self._plan.out, file) for file in record.files()):
             return None
         return record
 

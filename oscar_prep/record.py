@@ -1,6 +1,7 @@
 """A unit's name, the budget it was given, and the record of what became of it."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,10 @@ from oscar_prep.shapes import UNIT_AGAIN, check_unit
 from oscar_prep.shards import SPLITS, FileRecord, read_json
 
 TRAIN, VALIDATION = SPLITS
+
+
+DIFFERS = "units/nanotoken.differs"
+"""Is there once nanotoken gave a wrong id: then `tokenizers` computes the whole corpus, what was made included."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +119,10 @@ class UnitRecord:
             raise with_hint(error, UNIT_AGAIN) from None
         check_unit(document, path)
         return cls.from_json(document)
+
+    def is_doubtful(self, corpus: Path) -> bool:
+        """Whether nanotoken computed the unit's ids, and gave wrong ones elsewhere in the corpus."""
+        return "ids_checked" in self.ledger.notes and (corpus / DIFFERS).is_file()
 
     def files(self) -> list[FileRecord]:
         """Every file of the unit."""

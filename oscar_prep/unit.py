@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from durable.errors import with_hint
-from durable.files import write_json
+from durable.files import write_json, write_text
 from oscar_prep import documents, parquet
 from oscar_prep.annotate import Annotator, annotate
 from oscar_prep.configuration import Configuration
@@ -28,7 +28,7 @@ from oscar_prep.parquet import ParquetReader
 from oscar_prep.parse import Parsed, parse
 from oscar_prep.quarantine import QuarantineWriter
 from oscar_prep.read import ShardReader
-from oscar_prep.record import TRAIN, VALIDATION, Budget, Unit, UnitRecord
+from oscar_prep.record import DIFFERS, TRAIN, VALIDATION, Budget, Unit, UnitRecord
 from oscar_prep.shards import ShardWriter, shard_writer
 from oscar_prep.tokenize import CHECKED_EVERY, Encoder
 
@@ -140,9 +140,11 @@ class UnitProcessor:
         for row in chosen:
             if self._encoder.differs(kept.texts[row], ids[ends[row] - lengths[row] : ends[row]]):
                 line = kept.metadata.column("line")[row].as_py()
+                write_text(self._corpus / DIFFERS, f"{unit.file.name} line {line}\n", name="differs")
                 raise with_hint(
                     PrepareError(f"{unit.file.path} line {line}: nanotoken gives other ids than tokenizers"),
-                    "pip uninstall nanotoken: without it tokenizers does the work, slowly; please report the document",
+                    "pip uninstall nanotoken, then the same command again: tokenizers computes all ids, slowly; "
+                    "please report the document",
                 )
         self._ledger.notes.update({"ids_checked": len(chosen), "ids_different": 0})
 

@@ -18,7 +18,7 @@ from durable.tasks import Needs, Tell, Work
 from oscar_prep.errors import PrepareError
 from oscar_prep.ledger import Ledger
 from oscar_prep.plan import MANIFEST, TOKENIZER, Plan
-from oscar_prep.record import Budget, Unit, UnitRecord
+from oscar_prep.record import DIFFERS, Budget, Unit, UnitRecord
 from oscar_prep.shards import problem, read_json
 from oscar_prep.tokenize import Encoder
 from oscar_prep.unit import UnitProcessor
@@ -77,19 +77,29 @@ class _NoPandas(MetaPathFinder):
 
 def keep_pandas_out() -> None:
     """Let pyarrow find, when it looks for the only time, no pandas: to know a Series it would import it, for 0.25 s."""
-    sys.meta_path.insert(0, _NoPandas())
-    pa.array([])
-    del sys.meta_path[0]
+    finder = _NoPandas()
+    sys.meta_path.insert(0, finder)
+    try:
+        pa.array([])
+    finally:
+        sys.meta_path.remove(finder)
 
 
-def start_worker(plan: Plan) -> Work[Task, Made]:
-    """What each worker process does once: load the tokenizer and the lists; returns what it does for each task."""
+def set_up_process() -> None:
+    """What every process that reads a corpus does first, to start fast and to stay small."""
     keep_pandas_out()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the workers are as many as the cores
     # Arrow's Parquet reader reserves a page's bytes twice; the system's allocator gives it only what it touches.
     pa.set_memory_pool(pa.system_memory_pool())
+
+
+def start_worker(plan: Plan) -> Work[Task, Made]:
+    """What each worker process does once: load the tokenizer and the lists; returns what it does for each task."""
+    set_up_process()
     annotators = plan.sources.annotators(plan.configuration)
-    processor = UnitProcessor(plan.out, plan.configuration, Encoder.of(plan.tokenizer), annotators)
+    is_exact = not (plan.out / DIFFERS).is_file()
+    encoder = Encoder.of(plan.tokenizer) if is_exact else Encoder(plan.tokenizer, None)
+    processor = UnitProcessor(plan.out, plan.configuration, encoder, annotators)
 
     def work(task: Task, tell: Tell) -> Made:
         record, damage = task.record, None
@@ -142,6 +152,8 @@ def _check_input(plan: Plan, unit: Unit, record: UnitRecord) -> None:
 
 
 def _damage(plan: Plan, record: UnitRecord) -> str | None:
-    """What is wrong with the first file of a unit that is not the one recorded; None if all are."""
+    """What is wrong with a unit's ids, or with its first file that is not the one recorded; None if nothing is."""
+    if record.is_doubtful(plan.out):
+        return "nanotoken computed its ids, and gave wrong ones elsewhere in this corpus"
     found = ((file.file, problem(plan.out, file)) for file in record.files())
     return next((f"{name}: {what}" for name, what in found if what), None)

@@ -257,6 +257,28 @@ def test_a_wrong_id_ends_the_run_and_names_the_document(
     assert not (tmp_path / "out").exists()
 
 
+def test_after_a_wrong_id_the_same_command_makes_anew_what_nanotoken_had_made(
+    tokenizer_folder: Path, tmp_path: Path, oscar: Callable[..., Any], write_shard: Callable[..., Path]
+) -> None:
+    texts = {"a": ["the quick cat " * 9, "the quick fox " * 9], "b": ["the lazy dog " * 9]}
+    for name, lines in texts.items():
+        write_shard(tmp_path / f"in/{name}.jsonl", [oscar(text, number) for number, text in enumerate(lines)])
+    (tmp_path / "path/nanotoken").mkdir(parents=True)
+    (tmp_path / "path/nanotoken/__init__.py").write_text(WRONG.format(here=str(tmp_path / "path")))
+    result = prepared(tmp_path / "in", tmp_path / "out", tokenizer_folder, str(tmp_path / "path"))
+    assert "b.jsonl line 1: nanotoken gives other ids" in result.stderr
+    made = json.loads((tmp_path / "out/units/data-00000-of-00002.json").read_text())
+    assert made["ledger"]["notes"] == {"ids_checked": 1, "ids_different": 0}  # its second document is wrong
+    for path in (str(tmp_path / "path"), ""):
+        result = prepared(tmp_path / "in", tmp_path / "out", tokenizer_folder, path)
+        assert result.returncode == 0, result.stderr
+        assert ("a.jsonl was made anew: nanotoken computed its ids" in result.stderr) == bool(path)
+        manifest = json.loads((tmp_path / "out/manifest.json").read_text())
+        assert manifest["ledger"]["notes"] == {}
+    prepared(tmp_path / "in", tmp_path / "fresh", tokenizer_folder, "")
+    assert manifest["corpus_hash"] == json.loads((tmp_path / "fresh/manifest.json").read_text())["corpus_hash"]
+
+
 @pytest.mark.parametrize(
     ("first", "found"),
     [(0, 0), (1, None), (999, None), (1000, 1000), (2000, 2000)],
