@@ -142,8 +142,14 @@ class Layout:
             branch[name] = _PYTHON[kind]
         try:
             return self._struct(tree)
-        except ValueError as error:
-            raise PrepareError(f"no field can have this name: {error}") from None
+        except ValueError:
+            raise with_hint(
+                PrepareError(
+                    f"`{self.content}` or `{self.url}` cannot be read: the name of a field may hold no quotation mark, "
+                    "backslash, control character or broken UTF-8"
+                ),
+                "give the field another name in the records",
+            ) from None
 
     def _struct(self, branch: dict[str, Any], above: str = "") -> type:
         """A struct of the fields of a branch. The way to the content must be there, all else may be missing or null."""

@@ -21,6 +21,9 @@ READ_SIZE = 1 << 20
 # Rows are decoded so few at a time since any of them may be as long as the longest line; 3 µs a column for each batch.
 ROWS_AT_ONCE = 8
 BLOCK_ROWS = 1 << 16
+WHICH_COLUMNS = "--content-field and --url-field name the columns that are read, beside OSCAR's own"
+# What pyarrow raises for bytes that are not what they were: a name that is not UTF-8, an encoding that there is not.
+UNREADABLE = (pa.ArrowException, ValueError, OSError)
 
 
 @dataclass(frozen=True)
@@ -34,8 +37,8 @@ class Rows:
 class ParquetReader:
     """Reads one Parquet file in blocks of rows whose text is bounded, only the columns that are wanted.
 
-    Beside a block Arrow holds one page of each column, 1 MB in most files. But pyarrow's own writer looks at the size of a
-    page only after every 1,024 values, so of long texts a page may hold many, and the memory that a file takes with it.
+    Beside a block Arrow holds one page of each column, 1 MB in most files. But pyarrow's own writer looks at a page's
+    size only after every 1,024 values, so a page may hold many long texts, and memory with it.
 
     Raises PrepareError, naming the file, if it is damaged, differs from its checksum, or lacks the content.
     """
@@ -53,10 +56,11 @@ class ParquetReader:
             path = self._input.path
             source = path if isinstance(path, Path) else path.open("rb")
             self._file = pq.ParquetFile(source, pre_buffer=False, buffer_size=READ_SIZE)
-        except (pa.ArrowInvalid, OSError) as error:
+            schema = self._file.schema_arrow
+        except UNREADABLE as error:
             raise self._damaged(error) from None
         try:
-            self._check_schema(self._file.schema_arrow)
+            self._check_schema(schema)
         except PrepareError:
             self._file.close()
             raise
@@ -72,6 +76,8 @@ class ParquetReader:
             yield Rows(batch, line)
             line += batch.num_rows
             self.bytes_read = self._size * (line - 1) // self.rows
+        if line - 1 != self.rows:
+            raise self._damaged(f"it holds {line - 1:,} rows and says that it holds {self.rows:,}")
 
     def first(self, share: float) -> Iterator[Rows]:
         """The first `share` of the file's rows, rounded up."""
@@ -88,16 +94,18 @@ class ParquetReader:
         return int(self._file.metadata.num_rows)
 
     def _batches(self) -> Iterator[pa.Table]:
-        size = 0
         waiting: list[pa.RecordBatch] = []
+        size = 0
         try:
             for batch in self._file.iter_batches(ROWS_AT_ONCE, columns=sorted(self._layout.types), use_threads=False):
-                waiting.append(batch)
-                size += batch.nbytes
-                if size >= self._block_bytes or len(waiting) * ROWS_AT_ONCE >= BLOCK_ROWS:
-                    yield pa.Table.from_batches(waiting)
-                    waiting, size = [], 0
-        except (pa.ArrowInvalid, OSError) as error:
+                is_large = batch.nbytes > self._block_bytes
+                for part in [batch.slice(row, 1) for row in range(batch.num_rows)] if is_large else [batch]:
+                    waiting.append(part)
+                    size += part.nbytes
+                    if size >= self._block_bytes or len(waiting) * ROWS_AT_ONCE >= BLOCK_ROWS:
+                        yield pa.Table.from_batches(waiting)
+                        waiting, size = [], 0
+        except UNREADABLE as error:
             raise self._damaged(error) from None
         if waiting:
             yield pa.Table.from_batches(waiting)
@@ -115,32 +123,38 @@ class ParquetReader:
         return {"bytes": self._size, "sha256": digests["sha256"].hexdigest(), "checksum": algorithm}
 
     def _check_schema(self, schema: pa.Schema) -> None:
-        for path, wanted in self._layout.types.items():
-            found = _type_at(schema, path)
+        path, names = self._input.path, ", ".join(schema.names)
+        for field, wanted in self._layout.types.items():
+            try:
+                found = _type_at(pa.struct(list(schema)), field)
+            except PrepareError as error:
+                raise with_hint(PrepareError(f"{path}: {error}"), f"{WHICH_COLUMNS}; its columns are {names}") from None
             if found is not None and not _fits(found, wanted):
-                raise PrepareError(f"{self._input.path}: the column `{path}` holds {found}, expected {wanted}")
-        if _type_at(schema, self._layout.content) is None:
-            raise with_hint(
-                PrepareError(f"{self._input.path} has no column `{self._layout.content}`"),
-                f"--content-field NAME; its columns are {', '.join(schema.names)}",
-            )
+                raise with_hint(
+                    PrepareError(f"{path}: the column `{field}` holds {found}, expected {wanted}"),
+                    f"{WHICH_COLUMNS}; its columns are {names}",
+                )
+            if found is None and field == self._layout.content:
+                raise with_hint(
+                    PrepareError(f"{path} has no column `{field}`"), f"--content-field NAME; its columns are {names}"
+                )
 
     def _damaged(self, reason: object) -> PrepareError:
         return damaged(self._input.path, str(reason).splitlines()[0])
 
 
-def _type_at(schema: pa.Schema, path: str) -> pa.DataType | None:
-    """The type of a field; None if there is none. What is no struct holds no field, and stands for itself."""
-    first, *rest = path.split(".")
-    if first not in schema.names:
-        return None
-    found = schema.field(first).type
-    for name in rest:
+def _type_at(found: pa.DataType, field: str) -> pa.DataType | None:
+    """The type of a field of a struct; None if there is none. Raises PrepareError if it leads into no struct."""
+    names = field.split(".")
+    for depth, name in enumerate(names):
         if not pa.types.is_struct(found):
-            return found
-        if found.get_field_index(name) < 0:
+            raise PrepareError(f"the column `{'.'.join(names[:depth])}` holds {found}, expected a struct with `{name}`")
+        indices = found.get_all_field_indices(name)
+        if len(indices) > 1:
+            raise PrepareError(f"{len(indices)} columns are called `{'.'.join(names[: depth + 1])}`, expected one")
+        if not indices:
             return None
-        found = found.field(name).type
+        found = found.field(indices[0]).type
     return found
 
 

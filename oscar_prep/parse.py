@@ -5,6 +5,7 @@ with values of the right types is no document. Fields that are not read need onl
 """
 
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -88,7 +89,7 @@ def _decoded(
     errors: dict[int, str] = {}
     for number, value in enumerate(values, first):
         try:
-            records.append(decode(value))
+            records.append(_decoded_alike(value, decode))
             numbers.append(number)
         except UnicodeDecodeError as error:
             errors[number] = f"invalid UTF-8: {error.reason}"
@@ -97,6 +98,18 @@ def _decoded(
         except RecursionError:
             errors[number] = "nested too deeply"
     return records, numbers, errors
+
+
+def _decoded_alike(value: Any, decode: Callable[[Any], Any]) -> Any:
+    """The record of a value, whoever calls: how deep it may be nested depends on the room that callers leave.
+
+    What one caller leaves too little room for is decoded in a thread, whose stack begins anew.
+    """
+    try:
+        return decode(value)
+    except RecursionError:
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(decode, value).result()
 
 
 def _readable(text: bytes) -> str:

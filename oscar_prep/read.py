@@ -131,7 +131,9 @@ def cut_lines(
         *lines, rest = chunk.split(b"\n")
         if not lines:
             size += len(rest)
-            pending = [*pending, rest] if size <= longest else [(pending or [rest])[0][:START_KEPT]]
+            pending = [*pending, rest]
+            if size > longest:
+                pending = [b"".join(part[:START_KEPT] for part in pending)[:START_KEPT]]
             continue
         size += len(lines[0])
         lines[0] = b"".join([*pending, lines[0]])

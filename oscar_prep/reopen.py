@@ -24,6 +24,7 @@ class InputFiles:
         self._expected = {unit["file"]: unit["input"] for unit in corpus.manifest["units"]}
         settings = corpus.configuration
         self._layout = Layout(settings.get("content_field", CONTENT_FIELD), settings.get("url_field", URL_FIELD))
+        self._layout.check()
         self._checked: dict[str, Path] = {}
 
     def text(self, document: dict[str, Any]) -> str:

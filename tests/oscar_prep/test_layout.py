@@ -1,5 +1,6 @@
 """Corpora of other layouts than OSCAR's, and Parquet."""
 
+import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from oscar_prep.errors import PrepareError
+from oscar_prep.inputs import InputFile
 from oscar_prep.layout import Layout
+from oscar_prep.parquet import ParquetReader
 from oscar_prep.parse import parse
 from oscar_prep.read import Block
 
@@ -49,7 +52,7 @@ def test_what_leads_to_the_content_must_be_there(record: dict[str, Any]) -> None
 
 @pytest.mark.parametrize("name", ['a"b', "a\\b", "a\nb", "\udcff"])
 def test_a_name_that_no_field_can_have_is_refused(name: str) -> None:
-    with pytest.raises(PrepareError, match="no field can have this name"):
+    with pytest.raises(PrepareError, match="the name of a field may hold no quotation mark"):
         _ = Layout(name, "url").decode
 
 
@@ -117,6 +120,7 @@ def test_parquet_rows_without_text_or_with_bad_text_are_put_aside_with_their_num
         (pa.table({"text": [["a", "list"]]}), "the column `text` holds list<.*>, expected string"),
         (pa.table({"text": [1, 2]}), "the column `text` holds int64, expected string"),
         (pa.table({"text": ["x"], "url": [5.0]}), "the column `url` holds double, expected string"),
+        (pa.table([["x"], ["y"]], names=["text", "text"]), "2 columns are called `text`, expected one"),
     ],
 )
 def test_a_parquet_file_of_another_schema_is_refused(
@@ -125,6 +129,50 @@ def test_a_parquet_file_of_another_schema_is_refused(
     pq.write_table(table, tmp_path / "a.parquet")
     with pytest.raises(PrepareError, match=message):
         process(tmp_path / "a.parquet", **FOREIGN)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({}, "the column `warc_headers` holds string, expected a struct with `warc-target-uri`"),
+        ({"content_field": "content.text"}, "the column `content` holds string, expected a struct with `text`"),
+    ],
+)
+def test_a_column_that_leads_nowhere_is_refused(
+    process: Process, tmp_path: Path, settings: dict[str, Any], message: str
+) -> None:
+    pq.write_table(pa.table({"content": ["x"], "warc_headers": ["y"]}), tmp_path / "a.parquet")
+    with pytest.raises(PrepareError, match=message) as error:
+        process(tmp_path / "a.parquet", **settings)
+    assert "its columns are content, warc_headers" in error.value.__notes__[0]
+
+
+def test_large_rows_come_one_by_one_and_small_ones_in_blocks(tmp_path: Path) -> None:
+    sizes = [10] * 40 + [5_000] * 3 + [10] * 40
+    pq.write_table(pa.table({"content": ["x" * size for size in sizes]}), tmp_path / "a.parquet")
+    with ParquetReader(InputFile(tmp_path / "a.parquet", "a"), Layout(), block_bytes=4_000) as reader:
+        blocks = list(reader.blocks())
+    assert [block.first_line for block in blocks] == [
+        1 + sum(before.records.num_rows for before in blocks[:index]) for index in range(len(blocks))
+    ]
+    found = [[len(text) for text in block.records["content"].to_pylist()] for block in blocks]
+    assert [size for block in found for size in block] == sizes
+    assert all(sum(block[:-1]) < 4_000 for block in found)
+    assert len(blocks) == 4
+
+
+def test_a_parquet_file_whose_bytes_have_changed_is_damaged_or_gives_all_its_rows(
+    process: Process, tmp_path: Path
+) -> None:
+    columns = {"text": [f"the fox {number}" for number in range(50)], "url": [f"u{number}" for number in range(50)]}
+    pq.write_table(pa.table(columns), tmp_path / "whole.parquet", row_group_size=20)
+    whole = (tmp_path / "whole.parquet").read_bytes()
+    for position in range(0, len(whole), 11):
+        changed = whole[:position] + bytes([whole[position] ^ 0x84]) + whole[position + 1 :]
+        (tmp_path / "a.parquet").write_bytes(changed)
+        with contextlib.suppress(PrepareError):
+            record, _ = process(tmp_path / "a.parquet", **FOREIGN)
+            assert record.ledger.documents == 50
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.6, 0.99])

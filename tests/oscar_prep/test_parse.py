@@ -90,6 +90,17 @@ def test_no_lines_fate_depends_on_its_neighbours(data: st.DataObject) -> None:
     assert outcome(mutated) == tuple([number for one in alone for number in one[kind]] for kind in range(3))
 
 
+def test_how_deep_a_line_may_be_nested_depends_on_no_caller() -> None:
+    lines = [b'{"content":"x","y":' + b"[" * depth + b"]" * depth + b"}" for depth in range(800, 1100)]
+
+    def called(depth: int) -> list[int]:
+        return called(depth - 1) if depth else outcome(lines)[1]
+
+    bad = called(0)
+    assert called(1) == called(200) == called(500) == bad
+    assert 0 < len(bad) < len(lines)
+
+
 def test_of_equal_keys_the_last_counts() -> None:
     assert parse(Block([b'{"content":"x","content":"y"}'], 1)).documents.texts == ["y"]
 
