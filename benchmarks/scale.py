@@ -5,8 +5,8 @@ python benchmarks/scale.py --driver 10000 20000
 
 The shared corpus is cut anew into 24 files of equal size and given several times over, under other names. What counts
 is the difference between runs with many and with few copies: start-up (of Python, of Ray, of workers) and the words
-that a worker meets for the first time are the same in both and fall out; so nanotoken's caches are warm. What falls out is
-printed as well. A unit's overhead is the same difference over files of one document. One worker is one thread.
+that a worker meets for the first time are the same in both and fall out; so nanotoken's caches are warm. What falls
+out is printed as well. A unit's overhead is the same difference over files of one document. One worker is one thread.
 --driver prints instead the CPU seconds of the driving process alone, over so many files of one document.
 """
 

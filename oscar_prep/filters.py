@@ -38,7 +38,7 @@ class Blocklist:
 
 
 class HarmfulPerplexity:
-    """Keeps minimum < harmful_pp < maximum; missing, null, 0 and NaN (which Parquet may hold) are one case (0 in the authors' code too)."""
+    """Keeps minimum < harmful_pp < maximum; missing, null, 0 and NaN are one case (0 in the authors' code too)."""
 
     name = "harmful_pp"
 
