@@ -21,7 +21,6 @@ READ_SIZE = 1 << 20
 # Rows are decoded so few at a time since any of them may be as long as the longest line; 3 µs a column for each batch.
 ROWS_AT_ONCE = 8
 BLOCK_ROWS = 1 << 16
-WHICH_COLUMNS = "--content-field and --url-field name the columns that are read, beside OSCAR's own"
 # What pyarrow raises for bytes that are not what they were: a name that is not UTF-8, an encoding that there is not.
 UNREADABLE = (pa.ArrowException, ValueError, OSError)
 
@@ -81,10 +80,10 @@ class ParquetReader:
 
     def first(self, share: float) -> Iterator[Rows]:
         """The first `share` of the file's rows, rounded up."""
-        left, line = math.ceil(self.rows * share), 1
-        for batch in self._batches():
-            yield Rows(batch.slice(0, left), line)
-            left, line = left - batch.num_rows, line + batch.num_rows
+        left = math.ceil(self.rows * share)
+        for block in self.blocks():
+            yield Rows(block.records.slice(0, left), block.first_line)
+            left -= block.records.num_rows
             if left <= 0:
                 return
 
@@ -123,39 +122,31 @@ class ParquetReader:
         return {"bytes": self._size, "sha256": digests["sha256"].hexdigest(), "checksum": algorithm}
 
     def _check_schema(self, schema: pa.Schema) -> None:
-        path, names = self._input.path, ", ".join(schema.names)
         for field, wanted in self._layout.types.items():
-            try:
-                found = _type_at(pa.struct(list(schema)), field)
-            except PrepareError as error:
-                raise with_hint(PrepareError(f"{path}: {error}"), f"{WHICH_COLUMNS}; its columns are {names}") from None
-            if found is not None and not _fits(found, wanted):
+            problem = _problem(pa.struct(list(schema)), field, wanted, is_required=field == self._layout.content)
+            if problem:
                 raise with_hint(
-                    PrepareError(f"{path}: the column `{field}` holds {found}, expected {wanted}"),
-                    f"{WHICH_COLUMNS}; its columns are {names}",
-                )
-            if found is None and field == self._layout.content:
-                raise with_hint(
-                    PrepareError(f"{path} has no column `{field}`"), f"--content-field NAME; its columns are {names}"
+                    PrepareError(f"{self._input.path}: {problem}"),
+                    f"--content-field NAME and --url-field NAME; its columns are {', '.join(schema.names)}",
                 )
 
     def _damaged(self, reason: object) -> PrepareError:
         return damaged(self._input.path, str(reason).splitlines()[0])
 
 
-def _type_at(found: pa.DataType, field: str) -> pa.DataType | None:
-    """The type of a field of a struct; None if there is none. Raises PrepareError if it leads into no struct."""
+def _problem(found: pa.DataType, field: str, wanted: pa.DataType, *, is_required: bool) -> str | None:
+    """What keeps a field of a struct from being read; None if nothing does."""
     names = field.split(".")
     for depth, name in enumerate(names):
         if not pa.types.is_struct(found):
-            raise PrepareError(f"the column `{'.'.join(names[:depth])}` holds {found}, expected a struct with `{name}`")
+            return f"the column `{'.'.join(names[:depth])}` holds {found}, expected a struct with `{name}`"
         indices = found.get_all_field_indices(name)
         if len(indices) > 1:
-            raise PrepareError(f"{len(indices)} columns are called `{'.'.join(names[: depth + 1])}`, expected one")
+            return f"{len(indices)} columns are called `{'.'.join(names[: depth + 1])}`, expected one"
         if not indices:
-            return None
+            return f"it has no column `{field}`" if is_required else None
         found = found.field(indices[0]).type
-    return found
+    return None if _fits(found, wanted) else f"the column `{field}` holds {found}, expected {wanted}"
 
 
 def _fits(found: pa.DataType, wanted: pa.DataType) -> bool:
