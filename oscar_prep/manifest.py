@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from durable.errors import with_hint
-from durable.files import write_json
+from durable.files import write_bytes, write_json
 from durable.remote import Place
 from durable.tasks import ATTEMPTS
 from oscar_prep.configuration import Configuration
@@ -70,7 +70,11 @@ def finish(plan: Plan, outcomes: Sequence[UnitRecord | Unit], max_bad_share: flo
         "lost": lost,
         "unread": [file.name for file in plan.files[len(outcomes) :]],
     }
-    write_json(plan.out / MANIFEST, manifest, name="manifest")
+    import msgspec
+
+    # json indents in pure Python, which takes ten times as long: a second for 10,000 units.
+    content = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
+    write_bytes(plan.out / MANIFEST, content + b"\n", name="manifest")
     return manifest
 
 
