@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from cli.console import AsJson, print_json
 
 LIBRARIES = (
-    "symbert", "torch", "transformers", "tokenizers", "datasets", "pyarrow", "pydantic", "safetensors", "numpy",
+    "symbert", "torch", "transformers", "tokenizers", "nanotoken", "msgspec", "datasets", "pyarrow", "pydantic", "safetensors", "numpy",
     "scikit-learn", "scipy", "fasttext", "kenlm", "can_ada", "ray", "tensorboard",
 )  # fmt: skip
 
