@@ -7,8 +7,8 @@ from importlib.metadata import PackageNotFoundError, version
 from cli.console import AsJson, print_json
 
 LIBRARIES = (
-    "symbert", "torch", "transformers", "tokenizers", "nanotoken", "msgspec", "datasets", "pyarrow", "pydantic", "safetensors", "numpy",
-    "scikit-learn", "scipy", "fasttext", "kenlm", "can_ada", "ray", "tensorboard",
+    "symbert", "torch", "transformers", "tokenizers", "nanotoken", "msgspec", "datasets", "pyarrow", "pydantic",
+    "safetensors", "numpy", "scikit-learn", "scipy", "fasttext", "kenlm", "can_ada", "ray", "tensorboard",
 )  # fmt: skip
 
 

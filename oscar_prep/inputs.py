@@ -58,7 +58,7 @@ def discover(inputs: Sequence[Place]) -> Inputs:
             inside, others, made = _search(given)
             corpora += made
             prefix = f"{given.resolve().name}/"
-            found += [(path, _name_below(given, path), prefix) for path in inside]
+            found += [(path, name, prefix) for name, path in inside]
             ignored += others
         else:
             _check_file(given)
@@ -84,11 +84,6 @@ def natural_key(path: Place) -> tuple[list[tuple[int, int | str]], str]:
     return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts if part], str(path)
 
 
-def _name_below(folder: Place, path: Place) -> str:
-    # Path.relative_to takes paths of its own kind alone, and so does a URL's.
-    return str(path.relative_to(folder))  # type: ignore[arg-type]
-
-
 def _files_below(folder: Place) -> Iterator[Place]:
     if isinstance(folder, RemotePath):
         yield from folder.files()
@@ -109,9 +104,10 @@ def _refuse_unreadable(error: OSError) -> None:
     raise PrepareError(f"{error.filename}: {error.strerror}") from None
 
 
-def _search(folder: Place) -> tuple[list[Place], list[Place], list[Place]]:
-    """Shards, other files, and the corpora whose files are neither."""
-    files = {_name_below(folder, path): path for path in _files_below(folder)}
+def _search(folder: Place) -> tuple[list[tuple[str, Place]], list[Place], list[Place]]:
+    """Shards with their names below the folder, other files, and the corpora whose files are neither."""
+    # Path.relative_to takes paths of its own kind alone, and so does a URL's.
+    files = {str(path.relative_to(folder)): path for path in _files_below(folder)}  # type: ignore[arg-type]
     corpora = sorted(_corpora(files))
     inside, others = [], []
     for name, path in files.items():
@@ -120,7 +116,7 @@ def _search(folder: Place) -> tuple[list[Place], list[Place], list[Place]]:
         if path.name.endswith(IN_FOLDERS) and isinstance(path, Path) and path.is_symlink() and not path.exists():
             raise PrepareError(f"{path} is a link to nothing, expected a shard")
         if path.name.endswith(IN_FOLDERS) and path.is_file():
-            inside.append(path)
+            inside.append((name, path))
         elif not CHECKSUM_FILE.fullmatch(path.name):
             others.append(path)
     if not inside:
@@ -128,7 +124,11 @@ def _search(folder: Place) -> tuple[list[Place], list[Place], list[Place]]:
             PrepareError(f"{folder} holds no file named *{', *'.join(IN_FOLDERS)}"),
             WHAT_TO_GIVE,
         )
-    return sorted(inside, key=natural_key), sorted(others, key=natural_key), [folder / name for name in corpora]
+    return (
+        sorted(inside, key=lambda shard: natural_key(shard[1])),
+        sorted(others, key=natural_key),
+        [folder / name for name in corpora],
+    )
 
 
 def _corpora(names: Collection[str]) -> Iterator[str]:
@@ -155,7 +155,8 @@ def _check_file(path: Place) -> None:
 
 
 def _refuse_twice(paths: list[Place]) -> None:
-    twice = [path for path, count in Counter(path.resolve() for path in paths).items() if count > 1]
+    real = (os.path.realpath(path) if isinstance(path, Path) else path.resolve() for path in paths)
+    twice = [path for path, count in Counter(real).items() if count > 1]
     if twice:
         raise with_hint(
             PrepareError(f"{twice[0]} is given twice: its documents would count twice"),
