@@ -96,7 +96,7 @@ class ParquetReader:
         waiting: list[pa.RecordBatch] = []
         size = 0
         try:
-            for batch in self._file.iter_batches(ROWS_AT_ONCE, columns=sorted(self._layout.types), use_threads=False):
+            for batch in self._small_batches():
                 is_large = batch.nbytes > self._block_bytes
                 for part in [batch.slice(row, 1) for row in range(batch.num_rows)] if is_large else [batch]:
                     waiting.append(part)
@@ -108,6 +108,23 @@ class ParquetReader:
             raise self._damaged(error) from None
         if waiting:
             yield pa.Table.from_batches(waiting)
+
+    def _small_batches(self) -> Iterator[pa.RecordBatch]:
+        """ROWS_AT_ONCE rows at a time, text as text."""
+        metadata, rows = self._file.metadata, ROWS_AT_ONCE
+        if any("dictionary<" in str(column.type) for column in self._file.schema_arrow):
+            # With every batch comes the dictionary of all that was read before: as few batches as the average allows.
+            size = sum(metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups))
+            rows = max(self._block_bytes * metadata.num_rows // max(size, 1), rows)
+        columns = sorted(self._layout.types)
+        for batch in self._file.iter_batches(min(rows, BLOCK_ROWS), columns=columns, use_threads=False):
+            for start in range(0, batch.num_rows, ROWS_AT_ONCE):
+                part = batch.slice(start, ROWS_AT_ONCE)
+                plain = [
+                    column.dictionary_decode() if isinstance(column, pa.DictionaryArray) else column
+                    for column in part.columns
+                ]
+                yield pa.RecordBatch.from_arrays(plain, part.schema.names)
 
     def finish(self) -> dict[str, int | str | None]:
         """Hash the file, compare the checksum; returns its size, sha256 and what vouches for it."""

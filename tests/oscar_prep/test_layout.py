@@ -161,6 +161,17 @@ def test_large_rows_come_one_by_one_and_small_ones_in_blocks(tmp_path: Path) -> 
     assert len(blocks) == 4
 
 
+def test_the_dictionary_of_a_column_of_text_is_read_a_few_times_however_many_rows_there_are(tmp_path: Path) -> None:
+    texts = [f"text {number}" for number in range(3_000)]
+    column = pa.array(texts).dictionary_encode()
+    pq.write_table(pa.table({"content": column}), tmp_path / "a.parquet")
+    with ParquetReader(InputFile(tmp_path / "a.parquet", "a"), Layout(), block_bytes=20_000) as reader:
+        blocks = list(reader.blocks())
+    assert [text for block in blocks for text in block.records["content"].to_pylist()] == texts
+    assert len(blocks) < 10
+    assert all(block.records["content"].type == pa.string() for block in blocks)
+
+
 def test_a_parquet_file_whose_bytes_have_changed_is_damaged_or_gives_all_its_rows(
     process: Process, tmp_path: Path
 ) -> None:
