@@ -110,14 +110,14 @@ class UnitProcessor:
         batch, notes = annotate(parsed.documents, self._annotators)
         verdicts = judge(batch.metadata, self._rules)
         kept = np.flatnonzero(~verdicts.any(axis=0))
-        ids, lengths = self._encoder.encode([batch.texts[row] for row in kept.tolist()])
+        chosen = batch.take(kept)
+        ids, lengths = self._encoder.encode(chosen.texts)
         cut = budget.cut(lengths)
         if cut is not None:
             self._reached = True
-            rows, kept, lengths = kept[cut - 1] + 1, kept[:cut], lengths[:cut]
+            rows, chosen, lengths = kept[cut - 1] + 1, chosen.first(cut), lengths[:cut]
             batch, verdicts, ids = batch.first(rows), verdicts[:, :rows], ids[: lengths.sum()]
             parsed = _before(parsed, batch.metadata.column("line")[-1].as_py())
-        chosen = batch.take(kept)
         self._check_ids(unit, chosen, ids, lengths)
         self._ledger.judge(self._names, verdicts, batch.sizes)
         self._ledger.note({name: mask[: len(batch)] for name, mask in notes.items()})
