@@ -25,7 +25,7 @@ from durable.tasks import Outcome, Posting, Watch
 from oscar_prep.errors import PrepareError
 from oscar_prep.manifest import cut_too_short, finish
 from oscar_prep.plan import INDEX, STATE, TOKENIZER, Plan, changes_since
-from oscar_prep.record import Budget, Unit, UnitRecord
+from oscar_prep.record import DIFFERS, Budget, Unit, UnitRecord
 from oscar_prep.shards import SPLITS, size_problem
 from oscar_prep.tokenizer import files_of
 from oscar_prep.upload import Upload
@@ -93,6 +93,8 @@ def opened(plan: Plan, notice: Callable[[str], None] = unheard) -> Plan:
     """Put into the folder what workers take from there; returns the plan that takes it from there."""
     if not (plan.out / STATE).is_file():
         write_json(plan.out / STATE, plan.identity, name="state")
+    if (plan.out / DIFFERS).is_file():
+        notice("tokenizers computes this corpus, slowly, for nanotoken once gave it a wrong id")
     save_tokenizer(plan, notice)
     sources = plan.sources.compiled(plan.out / INDEX, plan.configuration)
     return replace(plan, tokenizer=replace(plan.tokenizer, folder=plan.out / TOKENIZER), sources=sources)

@@ -273,6 +273,7 @@ def test_after_a_wrong_id_the_same_command_makes_anew_what_nanotoken_had_made(
         result = prepared(tmp_path / "in", tmp_path / "out", tokenizer_folder, path)
         assert result.returncode == 0, result.stderr
         assert ("a.jsonl was made anew: nanotoken computed its ids" in result.stderr) == bool(path)
+        assert "tokenizers computes this corpus, slowly, for nanotoken once gave it a wrong id" in result.stderr
         manifest = json.loads((tmp_path / "out/manifest.json").read_text())
         assert manifest["ledger"]["notes"] == {}
     prepared(tmp_path / "in", tmp_path / "fresh", tokenizer_folder, "")
