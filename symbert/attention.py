@@ -275,8 +275,8 @@ OPERATORS: dict[str, type[SelfAttention]] = {
 
 def find_operator(name: str) -> type[SelfAttention]:
     """The class of the operator called `name`; SymbertError, with the nearest name as its hint, if there is none."""
-    if name not in OPERATORS:
-        raise unknown_name("an attention operator", name, list(OPERATORS))
+    if name not in list(OPERATORS):
+        raise unknown_name("an attention operator", str(name), list(OPERATORS))
     return OPERATORS[name]
 
 

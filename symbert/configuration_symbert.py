@@ -1,6 +1,7 @@
 """SymbertConfig: BERT's shape, the attention operator of each layer, and the parts around it."""
 
 from dataclasses import field, fields
+from os import PathLike
 from typing import Any
 
 from transformers import PreTrainedConfig
@@ -38,6 +39,11 @@ HYBRID_MODELS: dict[str, dict[str, Any]] = {
     "hbert-v2": {**HYBRID, "attention_operator": ["original"] * 2 + ["additive"] * 8 + ["original"] * 2},
     "addbert": {**HYBRID, "attention_operator": "additive"},
 }
+# The least and the most that a number may be; infinite where float32 ends.
+RANGES = {
+    "hidden_dropout_prob": (0.0, 1.0), "attention_probs_dropout_prob": (0.0, 1.0), "classifier_dropout": (0.0, 1.0),
+    "initializer_range": (0.0, 3.4e38), "layer_norm_eps": (0.0, 3.4e38), "attention_logit_gain": (-3.4e38, 3.4e38),
+}  # fmt: skip
 # Written to config.json, so that every head of a checkpoint loads where this package is not installed.
 AUTO_MAP = {
     "AutoConfig": "configuration_symbert.SymbertConfig",
@@ -72,7 +78,8 @@ class SymbertConfig(PreTrainedConfig):
     - `type_vocab_size` may be 0: no token type embeddings, and token types are ignored, as in DistilBERT.
 
     Raises SymbertError for an unknown field, operator or initialisation, and for sizes that do not fit together.
-    transformers accepts unknown fields in silence; here a misspelt field would train another model.
+    transformers accepts unknown fields in silence; here a misspelt field would train another model. A saved
+    configuration keeps them: transformers' Trainer and other programs write fields of their own into it.
     """
 
     model_type = "symbert"
@@ -100,13 +107,29 @@ class SymbertConfig(PreTrainedConfig):
     position_embedding: str = "learned"
     auto_map: dict[str, str] = field(default_factory=AUTO_MAP.copy)
 
-    def __post_init__(self, **others: Any) -> None:
-        _refuse_unknown(others, [one.name for one in fields(type(self))])
-        super().__post_init__(**others)
+    def __post_init__(self, _saved: dict[str, Any] | None = None, **others: Any) -> None:
+        for name in _foreign(others):
+            raise unknown_field(name, [one.name for one in fields(type(self))])
+        super().__post_init__(**others, **(_saved or {}))
         if isinstance(self.attention_operator, str) and "," in self.attention_operator:
             self.attention_operator = [name.strip() for name in self.attention_operator.split(",")]
         self._validate_sizes()
+        self._validate_values()
         self._validate_names()
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **others: Any) -> Any:
+        """The configuration that was saved as `config_dict`, with the fields of other programs; see transformers."""
+        known = [one.name for one in fields(cls)]
+        saved = {name: config_dict[name] for name in _foreign(config_dict) if name not in known}
+        own = {name: value for name, value in config_dict.items() if name not in saved}
+        return super().from_dict({**own, "_saved": saved}, **others)
+
+    @classmethod
+    def from_json_file(cls, json_file: str | PathLike[str]) -> "SymbertConfig":
+        """The configuration saved in `json_file`; see from_dict."""
+        config: SymbertConfig = cls.from_dict(cls._dict_from_json_file(json_file))
+        return config
 
     @classmethod
     def of_size(cls, size: str, **others: Any) -> "SymbertConfig":
@@ -120,6 +143,10 @@ class SymbertConfig(PreTrainedConfig):
         """The name of each layer's operator, from the first layer to the last."""
         if isinstance(self.attention_operator, str):
             return [self.attention_operator] * self.num_hidden_layers
+        if not isinstance(self.attention_operator, list | tuple):
+            raise SymbertError(
+                f"`attention_operator` is {self.attention_operator!r}; expected a name, or a list of one name per layer"
+            )
         if len(self.attention_operator) != self.num_hidden_layers:
             raise SymbertError(
                 f"`attention_operator` names {len(self.attention_operator)} layers; "
@@ -140,22 +167,39 @@ class SymbertConfig(PreTrainedConfig):
                 f"`hidden_size` is {self.hidden_size}; expected a multiple of the {self.num_attention_heads} heads"
             )
 
+    def _validate_values(self) -> None:
+        for name, (least, most) in RANGES.items():
+            value = getattr(self, name)
+            if value is None and name == "classifier_dropout":
+                continue
+            if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+                raise SymbertError(f"`{name}` is {value!r}; expected a number from {least:g} to {most:g}")
+        for name in ("tie_word_embeddings", "feed_forward_bias"):
+            if not isinstance(getattr(self, name), bool):
+                raise SymbertError(f"`{name}` is {getattr(self, name)!r}; expected true or false")
+        if self.pad_token_id is not None and self.pad_token_id not in range(self.vocab_size):
+            raise SymbertError(
+                f"`pad_token_id` is {self.pad_token_id!r}; expected one of the {self.vocab_size} tokens, or null"
+            )
+
     def _validate_names(self) -> None:
-        for field_name, known in (
-            ("pairwise_init", PAIRWISE_INITS),
-            ("norm_placement", NORM_PLACEMENTS),
-            ("position_embedding", POSITION_EMBEDDINGS),
+        for field_name, what, known in (
+            ("pairwise_init", "a `pairwise_init`", PAIRWISE_INITS),
+            ("norm_placement", "a `norm_placement`", NORM_PLACEMENTS),
+            ("position_embedding", "a `position_embedding`", POSITION_EMBEDDINGS),
+            ("hidden_act", "an activation", list(ACT2FN)),
         ):
-            if getattr(self, field_name) not in known:
-                raise unknown_name(f"a `{field_name}`", getattr(self, field_name), list(known))
-        if self.hidden_act not in ACT2FN:
-            raise unknown_name("an activation", self.hidden_act, list(ACT2FN))
+            if getattr(self, field_name) not in list(known):
+                raise unknown_name(what, str(getattr(self, field_name)), list(known))
         for name in self.layer_operators:
             find_operator(name)
 
 
-def _refuse_unknown(others: dict[str, Any], known: list[str]) -> None:
+def _foreign(others: dict[str, Any]) -> list[str]:
+    """The names that no configuration of transformers has."""
     default = PreTrainedConfig()
-    for name in others:
-        if not (name.startswith("_") or name in PASSED_BY_TRANSFORMERS or hasattr(default, name)):
-            raise unknown_field(name, known)
+    return [
+        name
+        for name in others
+        if not (name.startswith("_") or name in PASSED_BY_TRANSFORMERS or hasattr(default, name))
+    ]
