@@ -1,5 +1,6 @@
 """`symbert export`: a checkpoint in a form that other programs load."""
 
+import contextlib
 import json
 from enum import StrEnum
 from pathlib import Path
@@ -104,11 +105,11 @@ def write_hub(
 
 def write_bert(model: "SymbertPreTrainedModel", folder: Path) -> float:
     """Save the folded model; returns the largest difference of the outputs."""
-    from symbert.export import fold, largest_difference
+    from symbert.export import compare_with, fold
 
     bert = fold(model)
     bert.save_pretrained(folder)
-    return largest_difference(model, bert)
+    return compare_with(model, bert)
 
 
 def write_graph(model: "SymbertPreTrainedModel", folder: Path) -> float:
@@ -116,6 +117,7 @@ def write_graph(model: "SymbertPreTrainedModel", folder: Path) -> float:
     import torch
 
     from durable.errors import DurableError, with_hint
+    from symbert.export import compare
     from symbert.onnx_graph import INPUTS, example_inputs, output_names, write_onnx
 
     try:
@@ -126,20 +128,26 @@ def write_graph(model: "SymbertPreTrainedModel", folder: Path) -> float:
             DurableError(f"{error.name} is not installed, expected the extra `onnx`"), "pip install 'symbert[onnx]'"
         ) from None
     write_onnx(model, folder / "model.onnx")
-    config = model.config.to_dict()
-    config.pop("auto_map")  # the code that it names is not part of this folder
-    (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True, default=str) + "\n", "utf-8")
+    (folder / "config.json").write_text(json.dumps(graph_config(model), indent=2, sort_keys=True) + "\n", "utf-8")
     session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
     inputs = example_inputs(model, *CHECKED_SHAPE)
     found = session.run(output_names(model), {name: inputs[name].numpy() for name in INPUTS})
     with torch.no_grad():
         expected = model(**inputs, return_dict=False)
-    seen = inputs["attention_mask"].bool()
-    differences = [
-        (torch.from_numpy(one) - other)[seen if other.shape[:2] == seen.shape else ...].abs().max().item()
-        for one, other in zip(found, expected, strict=True)
-    ]
-    return max(differences)
+    return compare(expected, [torch.from_numpy(one) for one in found], inputs["attention_mask"].bool())
+
+
+def graph_config(model: "SymbertPreTrainedModel") -> dict[str, Any]:
+    """The config.json beside a graph: BERT's where the model folds, for programs that know no other, else its own."""
+    from symbert import SymbertError
+    from symbert.export import fold
+
+    saved: Any = model
+    with contextlib.suppress(SymbertError):
+        saved = fold(model)
+    fields: dict[str, Any] = saved.config.to_diff_dict()
+    fields.pop("auto_map", None)  # the code that it names is not part of this folder
+    return fields | {"architectures": [type(saved).__name__]}
 
 
 def copy_tokenizer(checkpoint: Path, folder: Path) -> list[str]:

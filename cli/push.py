@@ -49,7 +49,7 @@ def exported_files(folder: Path) -> dict[str, int]:
     if not (folder / "config.json").is_file():
         raise with_hint(
             DurableError(f"{folder} holds no config.json, expected an exported folder"),
-            f"symbert export CHECKPOINT --format hub --out {folder}",
+            "symbert export CHECKPOINT --format hub --out NEW",
         )
     files = {str(path.relative_to(folder)): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()}
     for name in ("optimizer.safetensors", "state.json"):

@@ -31,6 +31,23 @@ def read_config(folder: Path) -> dict[str, Any]:
     return fields
 
 
+def refuse_quantized(folder: Path, fields: dict[str, Any]) -> None:
+    """Raise SymbertError if config.json says that the weights are quantized: no command here computes with such."""
+    if fields.get("quantization_config"):
+        error = SymbertError(
+            f"{folder / 'config.json'}: `quantization_config` is set; expected weights in floating point"
+        )
+        error.add_note("load it with transformers, call model.dequantize(), and save it again")
+        raise error
+
+
+def refuse_non_finite(folder: Path, weights: Iterable[tuple[str, torch.Tensor]]) -> None:
+    """Raise SymbertError, naming the first of them, if named `weights` are NaN or infinite."""
+    for name, weight in weights:
+        if not weight.isfinite().all():
+            raise SymbertError(f"{folder}: the weight {name} holds NaN or infinity; its training has diverged")
+
+
 @contextlib.contextmanager
 def whole_weights(folder: Path) -> Iterator[None]:
     """Turn the refusal of weights that are cut or no weights at all into a SymbertError that names the folder.
@@ -41,8 +58,8 @@ def whole_weights(folder: Path) -> Iterator[None]:
         yield
     except SafetensorError as error:
         raise SymbertError(f"{folder}: the weights are damaged: {error}") from None
-    except SymbertError as error:
-        named = SymbertError(f"{folder / 'config.json'}: {error}")
+    except ValueError as error:  # the configuration's own, and transformers' of its fields
+        named = SymbertError(f"{folder / 'config.json'}: {str(error).splitlines()[0]}")
         for hint in getattr(error, "__notes__", []):
             named.add_note(hint)
         raise named from None
@@ -59,11 +76,13 @@ def load_checkpoint(folder: Path, dtype: torch.dtype = torch.float32) -> Symbert
         raise SymbertError(f"{folder} holds a `{fields.get('model_type')}` model, expected a `symbert` one")
     if not any((folder / name).is_file() for name in (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME)):
         raise SymbertError(f"{folder} holds no weights, expected {SAFE_WEIGHTS_NAME}")
+    refuse_quantized(folder, fields)
     with whole_weights(folder), _without_load_report():
         model, report = _model_class(fields).from_pretrained(
             folder, dtype=dtype, local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True
         )
     refuse_misfits(folder, report, ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    refuse_non_finite(folder, model.named_parameters())
     return model.eval()
 
 

@@ -1,5 +1,7 @@
 """Fold a trained model into a stock BERT: the same function, with weights that transformers loads without this code."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from transformers import (
@@ -31,6 +33,8 @@ BERT_CLASSES: dict[type[SymbertPreTrainedModel], type[PreTrainedModel]] = {
     SymbertForTokenClassification: BertForTokenClassification,
     SymbertForQuestionAnswering: BertForQuestionAnswering,
 }
+# Rounding gives about 1e-6 of the largest output, a wrong weight far more.
+BOUND = 1e-3
 SHARED_FIELDS = (
     "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act",
     "hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "max_position_embeddings",
@@ -68,17 +72,34 @@ def fold(model: SymbertPreTrainedModel) -> PreTrainedModel:
     return bert.to(model.device).train(model.training)
 
 
-def largest_difference(model: SymbertPreTrainedModel, bert: PreTrainedModel, sequences: int = 4) -> float:
-    """The largest difference of their first outputs on random tokens, a quarter of each row padding, in float32."""
+def compare_with(model: SymbertPreTrainedModel, bert: PreTrainedModel, sequences: int = 4) -> float:
+    """The largest difference of all their outputs on random tokens, a quarter of each row padding; see compare."""
     length = min(64, model.config.max_position_embeddings)
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(model.config.vocab_size, (sequences, length), generator=generator)
     mask = torch.arange(length).expand(sequences, -1) < length - length // 4
     with torch.no_grad():
-        ours, theirs = (one.eval()(ids, attention_mask=mask.long())[0] for one in (model, bert))
-    if ours.dim() > 1 and ours.shape[:2] == mask.shape:
-        ours, theirs = ours[mask], theirs[mask]
-    return float((ours - theirs).abs().max())
+        ours, theirs = (one.eval()(ids, attention_mask=mask.long(), return_dict=False) for one in (model, bert))
+    return compare(ours, theirs, mask)
+
+
+def compare(expected: Sequence[Tensor], found: Sequence[Tensor], mask_BL: Tensor) -> float:
+    """The largest difference of the outputs, in float32; those of single tokens count where `mask_BL` is true.
+
+    Raises SymbertError if one is NaN, or above BOUND times the largest output (or 1, if that is more).
+    """
+    largest = 0.0
+    for index, (one, other) in enumerate(zip(expected, found, strict=True)):
+        seen = mask_BL if one.shape[:2] == mask_BL.shape else ...
+        difference = (one.float() - other.float())[seen].abs().max().item()
+        bound = BOUND * max(1.0, one[seen].abs().max().item())
+        if not difference <= bound:
+            raise SymbertError(
+                f"output {index} of the export differs from the checkpoint's by {difference:.1e} on random tokens; "
+                f"expected at most {bound:.1e}"
+            )
+        largest = max(largest, difference)
+    return largest
 
 
 def _refuse_what_bert_lacks(model: SymbertPreTrainedModel) -> None:
@@ -102,6 +123,8 @@ def _refuse_what_bert_lacks(model: SymbertPreTrainedModel) -> None:
 def _empty_bert(model: SymbertPreTrainedModel) -> PreTrainedModel:
     config: SymbertConfig = model.config
     shared = {name: getattr(config, name) for name in SHARED_FIELDS}
+    if isinstance(model, SymbertForQuestionAnswering):  # a start and an end, whatever labels a former head had
+        shared |= {"id2label": None, "label2id": None}
     bert_config = BertConfig(**shared, type_vocab_size=max(config.type_vocab_size, 1))
     bert_class = BERT_CLASSES[type(model)]
     if isinstance(model, SymbertModel):

@@ -12,7 +12,14 @@ from torch import Tensor, nn
 from transformers import BertForMaskedLM, PreTrainedModel
 
 from .attention import DotProduct, Pairwise, Shared, Symmetric
-from .checkpoint import load_checkpoint, read_config, refuse_misfits, whole_weights
+from .checkpoint import (
+    load_checkpoint,
+    read_config,
+    refuse_misfits,
+    refuse_non_finite,
+    refuse_quantized,
+    whole_weights,
+)
 from .errors import SymbertError
 from .export import fold
 from .modeling_symbert import SymbertPreTrainedModel
@@ -45,11 +52,13 @@ def load_bert(folder: Path) -> PreTrainedModel:
     """
     if not is_stock_bert(folder):
         return fold(load_checkpoint(folder))
+    refuse_quantized(folder, read_config(folder))
     with whole_weights(folder):
         bert, report = BertForMaskedLM.from_pretrained(
             folder, dtype=torch.float32, local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True
         )
     refuse_misfits(folder, report, ["mismatched_keys"])
+    refuse_non_finite(folder, bert.named_parameters())
     return bert.eval()
 
 

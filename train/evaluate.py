@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,12 @@ def evaluate(
         notice(f"{folder} holds no {TOKENIZER}: taken to be of the corpus's tokenizer, which has as many entries")
     masking = Masking(**MaskingSection().model_dump(), vocabulary=corpus.vocabulary)
     predictor = Predictor(model, device, precision, default_micro_batch_size(device))
-    return predictor.evaluate(corpus.validation, masking, settings)
+    result = predictor.evaluate(corpus.validation, masking, settings)
+    if not math.isfinite(result.loss):
+        raise TrainError(
+            f"{folder}: its loss in {precision} is {result.loss}; its weights are too large for its numbers"
+        )
+    return result
 
 
 def _check_fit(folder: Path, model: Any, corpus: Corpus) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from cli.main import run
 from tests.corpora import write_corpus
@@ -26,6 +27,18 @@ def name_another_operator(folder: Path) -> None:
 def name_too_many_layers(folder: Path) -> None:
     path = folder / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "attention_operator": ["original"] * 3}))
+
+
+def say_that_the_weights_are_quantized(folder: Path) -> None:
+    path = folder / "config.json"
+    quantized = {"quantization_config": {"quant_method": "bitsandbytes", "load_in_8bit": True}}
+    path.write_text(json.dumps({**json.loads(path.read_text()), **quantized}))
+
+
+def put_a_nan_into_the_weights(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    weights["cls.predictions.bias"][7] = float("nan")
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 def cut_the_configuration(folder: Path) -> None:
@@ -52,7 +65,8 @@ def widen_the_configuration(folder: Path) -> None:
 DAMAGE = {
     name_two_architectures: "config.json: `architectures` is ['SymbertForMaskedLM', 'SymbertModel']; expected a list",
     widen_the_configuration: "the weights do not fit config.json; mismatched keys: ",
-    add_an_unknown_field: "config.json: `attention_operater` is not a field of SymbertConfig",
+    say_that_the_weights_are_quantized: "config.json: `quantization_config` is set; expected weights in floating point",
+    put_a_nan_into_the_weights: "the weight cls.predictions.bias holds NaN or infinity; its training has diverged",
     name_another_operator: "`pairwize` is not an attention operator",
     name_too_many_layers: "names 3 layers; expected 2",
     cut_the_configuration: "config.json is damaged",
@@ -60,6 +74,7 @@ DAMAGE = {
 }
 COMMANDS = {
     "export": "export {model} --out {new}",
+    "onnx": "export {model} --out {new} --format onnx",
     "hub": "export {model} --out {new} --format hub",
     "analyze": "analyze {model}",
     "evaluate": "evaluate {model} --data {corpus} --device cpu",

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForMaskedLM
 
 from cli.main import run
@@ -50,6 +51,19 @@ def test_a_stock_bert_that_was_folded_from_a_checkpoint_has_its_loss(
     fold(load_checkpoint(checkpoint_folder(trained, 20))).save_pretrained(tmp_path / "bert")
     ours, bert = evaluated(capsys, corpus, trained, tmp_path / "bert")
     assert bert["evaluation_loss"] == pytest.approx(ours["evaluation_loss"], rel=1e-5)
+
+
+def test_a_loss_that_is_no_number_is_an_error(
+    corpus: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shutil.copytree(checkpoint_folder(trained, 20), tmp_path / "model")
+    (folder / "state.json").unlink()
+    weights = load_file(folder / "model.safetensors")
+    save_file({name: weight * 1e30 for name, weight in weights.items()}, folder / "model.safetensors", {"format": "pt"})
+    assert run(["evaluate", str(folder), "--data", str(corpus), "--device", "cpu", "--json"]) == 1
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.startswith(f"error: {folder}: its loss in fp32 is nan")
 
 
 def test_the_checkpoint_that_stood_for_a_run_is_named(

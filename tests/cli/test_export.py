@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import AutoModelForMaskedLM, AutoTokenizer, pipeline
+from transformers import AutoConfig, AutoModelForMaskedLM, AutoTokenizer, BertConfig, pipeline
 
 from cli.main import run
 from report.card import FORMULAS
@@ -120,6 +121,34 @@ def test_a_model_that_cannot_be_folded_leaves_nothing_behind(
     assert [path.name for path in tmp_path.iterdir()] == ["origin"]
 
 
+@pytest.mark.parametrize("form", ["bert", pytest.param("onnx", marks=pytest.mark.slow)])
+def test_an_export_whose_outputs_are_no_numbers_fails_and_leaves_nothing_behind(
+    form: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    origin = checkpoint(tmp_path / "origin")
+    weights = load_file(origin / "model.safetensors")
+    save_file({name: weight * 1e30 for name, weight in weights.items()}, origin / "model.safetensors", {"format": "pt"})
+    assert run(["export", str(origin), "--out", str(tmp_path / "new"), "--format", form]) == 1
+    assert "error: output 0 of the export differs from the checkpoint's by nan" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["origin"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("norm_placement", "model_type"), [("post", "bert"), ("sub", "symbert")])
+def test_the_configuration_beside_a_graph_is_that_of_a_bert_where_the_model_folds(
+    norm_placement: str, model_type: str, tmp_path: Path
+) -> None:
+    origin = checkpoint(tmp_path / "origin", norm_placement=norm_placement)
+    assert run(["export", str(origin), "--out", str(tmp_path / "onnx"), "--format", "onnx"]) == 0
+    config = json.loads((tmp_path / "onnx/config.json").read_text("utf-8"))
+    assert config["model_type"] == model_type
+    assert config["architectures"] == [f"{model_type.title()}ForMaskedLM"]
+    assert (config["vocab_size"], config["hidden_size"]) == (len(WORDS), 21)
+    assert not {"_name_or_path", "auto_map"} & config.keys()
+    if model_type == "bert":
+        assert type(AutoConfig.from_pretrained(tmp_path / "onnx")) is BertConfig
+
+
 def test_export_refuses_an_existing_folder_a_missing_checkpoint_and_an_unknown_format(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -188,7 +217,9 @@ def test_a_run_stands_for_its_newest_checkpoint_and_its_card_tells_the_losses(tm
 
 def test_push_refuses_what_is_no_export(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["push", str(tmp_path), "--repo", "me/model", "--dry-run"]) == 1
-    assert "holds no config.json, expected an exported folder" in capsys.readouterr().err
+    errors = capsys.readouterr().err
+    assert "holds no config.json, expected an exported folder" in errors
+    assert "hint: symbert export CHECKPOINT --format hub --out NEW" in errors  # export refuses a folder that exists
     origin = checkpoint(tmp_path / "origin")
     (origin / "state.json").write_text("{}", "utf-8")
     assert run(["push", str(origin), "--repo", "me/model", "--dry-run"]) == 1

@@ -17,7 +17,7 @@ from symbert import (
     SymbertModel,
 )
 from symbert.checkpoint import load_checkpoint
-from symbert.export import fold, largest_difference
+from symbert.export import compare, compare_with, fold
 
 FOLDABLE = [name for name, operator in OPERATORS.items() if issubclass(operator, DotProduct)]
 HEADS = [
@@ -65,7 +65,25 @@ def test_a_folded_model_equals_its_origin_in_float64(config: Any, operator: str,
 @pytest.mark.parametrize("operator", FOLDABLE)
 def test_a_folded_model_equals_its_origin_in_float32(config: Any, operator: str) -> None:
     model = randomised(SymbertForMaskedLM(config(operator)))
-    assert largest_difference(model, fold(model)) < 1e-5
+    assert compare_with(model, fold(model)) < 1e-5
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), 0.2])
+def test_a_difference_in_any_output_fails_the_export(wrong: float) -> None:
+    outputs = [torch.full((2, 3, 5), 100.0), torch.zeros(2, 4)]
+    mask = torch.tensor([[True, True, True], [True, True, False]])
+    found = [output.clone() for output in outputs]
+    found[0][1, 2] = wrong  # padding
+    found[0][0, 0] += 0.01
+    assert compare(outputs, found, mask) == pytest.approx(0.01, rel=1e-3)
+    found[1][1, 3] = wrong
+    with pytest.raises(SymbertError, match="output 1 of the export differs from the checkpoint's by"):
+        compare(outputs, found, mask)
+
+
+def test_a_folded_question_answering_model_has_a_start_and_an_end_whatever_labels_it_was_given(config: Any) -> None:
+    model = randomised(SymbertForQuestionAnswering(config("pairwise", num_labels=3)))
+    assert compare_with(model, fold(model)) < 1e-5
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 
 from durable.errors import with_hint
 from durable.files import file_sha256
+from symbert.checkpoint import refuse_non_finite, refuse_quantized
 from train.checkpoint import EXPECTED_MODEL, STATE, WEIGHTS, check_model, newest_valid, step_of
 from train.errors import TrainError
 
@@ -103,6 +104,7 @@ def _subject(folder: Path, run: str, step: int | None) -> Subject:
     if not (folder / "config.json").is_file():
         raise TrainError(f"{folder} holds no config.json, expected a model folder")
     config = _read_object(folder / "config.json", "a model's configuration")
+    refuse_quantized(folder, config)
     for file in weights:
         _check_weights(file, config)
     described = {key: value for key, value in config.items() if key not in BOOKKEEPING}
@@ -144,11 +146,12 @@ def _read_object(path: Path, what: str) -> dict[str, Any]:
 
 
 def _check_weights(file: Path, config: dict[str, Any]) -> None:
-    """Refuse a file that is cut off, and a table of words that is not the configuration's."""
+    """Refuse a file that is cut off, NaN, and a table of words that is not the configuration's."""
     try:
         with safe_open(file, "pt") as tensors:
-            tables = [name for name in tensors.keys() if name.endswith(WORD_EMBEDDINGS)]  # noqa: SIM118 - no mapping
-            sizes = [tensors.get_slice(name).get_shape()[0] for name in tables]
+            names = list(tensors.keys())
+            sizes = [tensors.get_slice(name).get_shape()[0] for name in names if name.endswith(WORD_EMBEDDINGS)]
+            refuse_non_finite(file.parent, ((name, tensors.get_tensor(name)) for name in names))
     except SafetensorError as error:
         raise TrainError(f"{file} is damaged: {error}") from None
     for size in sizes:
