@@ -66,7 +66,8 @@ def _loading(config: Mapping[str, Any]) -> str:
     if auto_class == "AutoModelModel":
         auto_class = "AutoModel"
     return (
-        "The folder holds the model's code. `trust_remote_code` runs it: read it, and pin the revision you read.\n\n"
+        "It takes transformers 5.17 or newer. The folder holds the model's code. `trust_remote_code` runs it: read it, "
+        "and pin the revision you read.\n\n"
         "```python\n"
         f"from transformers import {auto_class}, AutoTokenizer\n\n"
         'where = {"pretrained_model_name_or_path": "OWNER/NAME", "revision": "COMMIT", "trust_remote_code": True}\n'

@@ -4,11 +4,21 @@ from dataclasses import field, fields
 from os import PathLike
 from typing import Any
 
-from transformers import PreTrainedConfig
-from transformers.activations import ACT2FN
+import transformers
 
-from .attention import find_operator
-from .errors import SymbertError, unknown_field, unknown_name
+LEAST_TRANSFORMERS = (5, 17)
+# Before all else: older ones lack names that the imports below ask for.
+if tuple(map(int, transformers.__version__.split(".")[:2])) < LEAST_TRANSFORMERS:
+    raise ImportError(
+        f"this model needs transformers {'.'.join(map(str, LEAST_TRANSFORMERS))} or newer, and this is "
+        f"{transformers.__version__}: pip install --upgrade transformers"
+    )
+
+from transformers import PreTrainedConfig  # noqa: E402
+from transformers.activations import ACT2FN  # noqa: E402
+
+from .attention import find_operator  # noqa: E402
+from .errors import SymbertError, unknown_field, unknown_name  # noqa: E402
 
 PAIRWISE_INITS = ("normal", "scaled", "identity")
 NORM_PLACEMENTS = ("post", "pre", "sub")

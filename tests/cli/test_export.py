@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoModelForMaskedLM, AutoTokenizer, BertCo
 from cli.main import run
 from report.card import FORMULAS
 from symbert import OPERATORS, SymbertConfig, SymbertForMaskedLM, SymbertForQuestionAnswering
+from symbert.configuration_symbert import LEAST_TRANSFORMERS
 
 WORDS = [
     "[PAD]",
@@ -182,6 +183,7 @@ def test_a_hub_folder_holds_the_code_and_a_card_with_what_was_given(
     for part in (
         "# my-model", "qUqᵀ / √d", "From the first layer to the last: pairwise, original.", "| documents | 11,059 |",
         "| dropped by blocklist | 462 |", "| mine | 79.36 |", "AutoModelForMaskedLM", '"revision": "COMMIT"',
+        f"It takes transformers {'.'.join(map(str, LEAST_TRANSFORMERS))} or newer.",
         "## Training\n\nNo run folder was given: not recorded.",
     ):  # fmt: skip
         assert part in card

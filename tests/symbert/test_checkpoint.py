@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from symbert import (
     SymbertForTokenClassification,
     SymbertModel,
 )
+from symbert.configuration_symbert import LEAST_TRANSFORMERS
 
 HEADS = {
     "AutoModel": (AutoModel, SymbertModel),
@@ -175,3 +177,18 @@ def test_a_masked_language_model_starts_any_head_where_symbert_is_not_installed(
     assert modules == {"attention.py", "configuration_symbert.py", "errors.py", "layers.py", "modeling_symbert.py"}
     for name in modules:
         assert (tmp_path / name).read_bytes() == (package / name).read_bytes()
+
+
+def test_the_code_of_a_checkpoint_names_the_transformers_that_it_needs(config: Any, tmp_path: Path) -> None:
+    SymbertModel(config()).save_pretrained(tmp_path / "model")
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "transformers.py").write_text('__version__ = "4.57.6"\n', "utf-8")
+    code = f"import sys; sys.path[:0] = {[str(tmp_path / 'old'), str(tmp_path)]}; import model.configuration_symbert"
+    finished = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True)
+    needed = ".".join(map(str, LEAST_TRANSFORMERS))
+    assert finished.stderr.splitlines()[-1] == (
+        f"ImportError: this model needs transformers {needed} or newer, and this is 4.57.6: "
+        "pip install --upgrade transformers"
+    )
+    project = tomllib.loads(Path("pyproject.toml").read_text("utf-8"))["project"]
+    assert f"transformers>={needed}" in project["dependencies"]
