@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForMaskedLM, BertModel
 
 from durable.files import file_sha256
@@ -245,3 +246,15 @@ def test_a_file_of_another_form_is_named(
     (copy / file).write_text(content)
     with pytest.raises((TrainError, SymbertError), match=message):
         load_tokenizer(find_subject(copy, print))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused_before_anything_is_trained(
+    value: float, checkpoint: CheckpointFactory, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(checkpoint(), tmp_path / "copy")
+    weights = load_file(copy / "model.safetensors")
+    weights["symbert.encoder.layer.0.output.dense.bias"][0] = value
+    save_file(weights, copy / "model.safetensors", {"format": "pt"})
+    with pytest.raises(SymbertError, match=f"{copy}: the weight symbert.encoder.*dense.bias holds NaN or infinity"):
+        find_subject(copy, print)
