@@ -43,7 +43,7 @@ OUR_PACKAGES = frozenset({"symbert", "blocklists", "oscar_prep", "train", "repor
 # What the machine refuses rather than what we got wrong: no traceback helps against a full disk.
 MACHINE_REFUSALS = frozenset(
     {
-        errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO,
+        errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO,
         errno.ENAMETOOLONG, errno.ENOTDIR, errno.ELOOP,
     }
 )  # fmt: skip

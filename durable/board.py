@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from durable.files import partial_name, write_text
+from durable.files import named_when_full, partial_name, write_text
 
 STATUS = ".status"
 RUN, SLICES, RUNNING, FAILED = "run.json", "slices", "running", "failed"
@@ -150,8 +150,9 @@ class Board:
         # Not fsynced: a note that a power cut loses is no loss.
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = partial_name(path)
-        partial.write_text(json.dumps(content), "utf-8")
-        partial.replace(path)
+        with named_when_full(path):
+            partial.write_text(json.dumps(content), "utf-8")
+            partial.replace(path)
 
     def _read(self, name: str) -> dict[str, Any] | None:
         return read_note(self.folder / name)

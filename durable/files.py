@@ -8,8 +8,10 @@ nothing behind but a temporary name that the next run sweeps away.
 import contextlib
 import errno
 import hashlib
+import io
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
@@ -21,6 +23,10 @@ from durable.remote import Place
 
 PARTIAL = ".partial-"
 READ_SIZE = 1 << 20
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Errors of a write that finds the disk or the quota full, or the file as large as it may become."""
+ERROR_NUMBER = re.compile(r"(?:os error|Errno) (\d+)")
+"""How a message quotes the number: of libraries in Rust, such as safetensors, and of shutil's for a whole folder."""
 
 
 def partial_name(path: Path) -> Path:
@@ -34,6 +40,43 @@ def file_above(path: Path) -> Path | None:
 
 
 @contextlib.contextmanager
+def named_when_full(path: Path) -> Iterator[None]:
+    """Turn any error of the block that says that there is no room into an OSError that names what was written.
+
+    That is `path`, unless the error knows better: a write names nothing, a copy its source and then its target, and
+    libraries in Rust raise an error of their own.
+    """
+    try:
+        yield
+    except Exception as error:
+        number = _no_room(error)
+        if number is None:
+            raise
+        source, target = getattr(error, "filename", None), getattr(error, "filename2", None)
+        name = target or source or path
+        raise OSError(number, os.strerror(number), str(name)) from error
+
+
+def _no_room(error: Exception) -> int | None:
+    number = error.errno if isinstance(error, OSError) else None
+    if number is None and not isinstance(error, ValueError) and (quoted := ERROR_NUMBER.search(str(error))):
+        number = int(quoted[1])
+    return number if number in NO_ROOM else None
+
+
+class _NamedFile(io.FileIO):
+    """A new file at `partial`; `path` is what a write names where there is no room."""
+
+    def __init__(self, partial: Path, path: Path) -> None:
+        super().__init__(partial, "x")
+        self._path = path
+
+    def write(self, content: Any) -> int:
+        with named_when_full(self._path):
+            return super().write(content)
+
+
+@contextlib.contextmanager
 def whole_file(path: Path, *, check: Callable[[Path], None] | None = None, name: str = "file") -> Iterator[BinaryIO]:
     """Yield a binary file that appears at `path` only if the block, and then `check`, raise nothing.
 
@@ -43,14 +86,16 @@ def whole_file(path: Path, *, check: Callable[[Path], None] | None = None, name:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_name(path)
     try:
-        with partial.open("xb") as file:
+        with io.BufferedWriter(_NamedFile(partial, path)) as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
+            with named_when_full(path):
+                file.flush()
+                os.fsync(file.fileno())
         if check is not None:
             check(partial)
-        failpoint(f"{name}.before-rename")
-        partial.replace(path)
+        with named_when_full(path):
+            failpoint(f"{name}.before-rename")
+            partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
@@ -71,11 +116,12 @@ def whole_folder(path: Path, *, first_stays: bool = False, name: str = "folder")
     partial = partial_name(path)
     partial.mkdir()
     try:
-        yield partial
-        for file in partial.rglob("*"):
-            fsync_folder(file)
-        fsync_folder(partial)
-        failpoint(f"{name}.before-rename")
+        with named_when_full(path):
+            yield partial
+            for file in partial.rglob("*"):
+                fsync_folder(file)
+            fsync_folder(partial)
+            failpoint(f"{name}.before-rename")
         if first_stays:
             _rename_unless_there(partial, path)
         elif path.exists():

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from durable.errors import DurableError, with_hint
+from durable.files import named_when_full
 
 LOCK_NAME = ".symbert.lock"
 
@@ -28,7 +29,8 @@ def folder_lock(folder: Path, *, shared: bool = False) -> Iterator[None]:
     descriptor = _locked(folder, shared)
     try:
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(_holder()).encode(), 0)
+        with named_when_full(folder / LOCK_NAME):
+            os.pwrite(descriptor, json.dumps(_holder()).encode(), 0)
         yield
         if not shared:  # others may still hold it, and one of them is named
             os.ftruncate(descriptor, 0)

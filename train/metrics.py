@@ -11,7 +11,7 @@ from pydantic import Field
 
 from durable.checked import Shape, checked, damaged
 from durable.errors import with_hint
-from durable.files import write_text
+from durable.files import named_when_full, write_text
 from train.errors import TrainError
 from train.track import TensorBoard
 
@@ -33,10 +33,10 @@ class MetricsLog:
     """
 
     def __init__(self, run: Path, resumed_step: int | None, mirror: TensorBoard | None = None) -> None:
-        path, self._mirror = run / NAME, mirror
+        self._path, self._mirror = run / NAME, mirror
         kept = [] if resumed_step is None else [row for row in read_metrics(run) if row["step"] <= resumed_step]
-        write_text(path, "".join(map(_line, kept)), name="metrics")
-        self._file = path.open("a", encoding="utf-8")
+        write_text(self._path, "".join(map(_line, kept)), name="metrics")
+        self._file = self._path.open("a", encoding="utf-8")
         if mirror is not None:
             mirror.open()
             mirror.write(kept)
@@ -44,14 +44,16 @@ class MetricsLog:
     def write(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Append rows; they have reached the operating system, not yet the disk, when this returns."""
         rows = list(rows)
-        self._file.write("".join(map(_line, rows)))
-        self._file.flush()
+        with named_when_full(self._path):
+            self._file.write("".join(map(_line, rows)))
+            self._file.flush()
         if self._mirror is not None:
             self._mirror.write(rows)
 
     def sync(self) -> None:
         """Wait until everything written is on the disk: a checkpoint must never be ahead of its metrics."""
-        os.fsync(self._file.fileno())
+        with named_when_full(self._path):
+            os.fsync(self._file.fileno())
         if self._mirror is not None:
             self._mirror.flush()
 

@@ -1,12 +1,21 @@
 import errno
 import json
 import os
+import resource
+import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from durable.errors import DurableError
 from durable.failpoints import VARIABLE, failpoint
@@ -47,8 +56,77 @@ def test_a_full_disk_before_the_rename_leaves_nothing(tmp_path: Path, monkeypatc
     monkeypatch.setenv(VARIABLE, "disk.before-rename:1:full")
     with pytest.raises(OSError, match="No space left") as caught:
         write_text(tmp_path / "a", "content", name="disk")
-    assert caught.value.errno == errno.ENOSPC
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(tmp_path / "a"))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def small_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The system refuses to write more than 64 kB to a file: a full disk that needs none; a larger file to copy."""
+    source = tmp_path_factory.mktemp("sources") / "source"
+    source.write_bytes(bytes(1 << 17))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, before[1]))
+    yield source
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def _write_stream(file: BinaryIO) -> None:
+    with pa.ipc.new_stream(file, pa.schema({"a": pa.int64()})) as writer:
+        writer.write_batch(pa.record_batch({"a": np.arange(1 << 16)}))
+
+
+def _write_parquet(file: BinaryIO) -> None:
+    pq.write_table(pa.table({"a": np.random.default_rng(0).random(1 << 16)}), file)
+
+
+@pytest.mark.usefixtures("small_files")
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda file: file.write(bytes(1 << 17)),
+        lambda file: [file.write(b"line\n") for _ in range(1 << 14)],
+        _write_stream,
+        _write_parquet,
+    ],
+    ids=["one write", "a buffer", "a stream of Arrow", "Parquet"],
+)
+def test_a_file_that_finds_no_room_is_named(tmp_path: Path, write: Callable[[BinaryIO], object]) -> None:
+    with pytest.raises(OSError, match="File too large") as caught:  # noqa: SIM117 - the block that names it
+        with whole_file(tmp_path / "target") as file, whole_file(tmp_path / "another"):
+            write(file)
+    assert caught.value.errno == errno.EFBIG
+    assert caught.value.filename == str(tmp_path / "target")
+    assert list(tmp_path.iterdir()) == []
+
+
+def _copy_folder(partial: Path, source: Path) -> None:
+    shutil.copytree(source.parent, partial / "copy")
+
+
+@pytest.mark.parametrize(
+    ("write", "named"),
+    [
+        (lambda partial, _: (partial / "a").write_bytes(bytes(1 << 17)), "target"),
+        (lambda partial, source: shutil.copyfile(source, partial / "copy"), "copy"),
+        (_copy_folder, "target"),
+        (lambda partial, _: save_file({"a": torch.zeros(1 << 17)}, partial / "weights"), "target"),
+    ],
+    ids=["a write", "a copy, not its source", "a copy of a folder", "safetensors"],
+)
+def test_in_a_folder_that_finds_no_room_the_target_is_named(
+    tmp_path: Path, small_files: Path, write: Callable[[Path, Path], object], named: str
+) -> None:
+    with pytest.raises(OSError, match="File too large") as caught, whole_folder(tmp_path / "target") as partial:
+        write(partial, small_files)
+    assert caught.value.errno == errno.EFBIG
+    assert Path(caught.value.filename).name == named
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_refusal_that_quotes_a_number_of_the_system_stays_what_it_is(tmp_path: Path) -> None:
+    with pytest.raises(DurableError, match="a is damaged"), whole_folder(tmp_path / "target"):
+        raise DurableError("a is damaged: it says (os error 28)")
 
 
 def test_a_folder_appears_whole_and_replaces_an_older_one(tmp_path: Path) -> None:

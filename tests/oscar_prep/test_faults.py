@@ -363,7 +363,8 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(
 ) -> None:
     result = run_apart(arguments(tmp_path / "out"), SYMBERT_FAILPOINT=f"{product}.before-rename:1:full")
     assert result.returncode == 1
-    assert result.stderr.startswith("error: No space left on device")
+    assert result.stderr.startswith(f"error: {tmp_path / 'out'}/")
+    assert result.stderr.endswith(": No space left on device\n")
     assert "Traceback" not in result.stderr
     assert not list((tmp_path / "out").rglob("*.partial-*"))
     assert not (tmp_path / "out/manifest.json").exists()
@@ -393,6 +394,7 @@ def test_a_disk_that_is_really_full_is_one_line(
     command = [*small_disk, sys.executable, "-m", "cli", *arguments(tmp_path / "disk" / "out")]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 1
+    assert result.stderr.startswith(f"error: {tmp_path / 'disk/out'}/")
     assert "No space left on device" in result.stderr
     assert "Traceback" not in result.stderr
 
