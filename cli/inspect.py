@@ -1,5 +1,6 @@
 """`symbert inspect` and `symbert thresholds`: why a corpus is what it is, and what it might have been."""
 
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -114,12 +115,13 @@ def _score_and_value(text: str) -> tuple[str, float]:
 def _show_sample(corpus: Any, index: int, split: str, as_json: bool) -> None:
     pieces = corpus.sample(index, split)
     if as_json:
-        print_json({"sample": index, "split": split, "pieces": [vars(piece) for piece in pieces]})
+        shown = [{**vars(piece), "document": _finite(piece.document)} for piece in pieces]
+        print_json({"sample": index, "split": split, "pieces": shown})
         return
     for piece in pieces:
         document = piece.document
         begins = "" if piece.document_start == 0 else f", from its token {piece.document_start:,} on"
-        print(f"── tokens {piece.start} to {piece.end - 1}: {document['url']} ({_place(document)}{begins})")
+        print(f"── tokens {piece.start} to {piece.end - 1}: {document['url'] or 'no URL'} ({_place(document)}{begins})")
         print(piece.text)
 
 
@@ -144,13 +146,21 @@ def _described(corpus: Any, documents: list[dict[str, Any]], files: Any) -> list
     described = []
     for document in documents:
         failing = [vars(found) for found in corpus.failing(document)]
-        entry = {**document, "kept": not failing, "failing": failing}
+        entry = {**_finite(document), "kept": not failing, "failing": failing}
         if not failing:
             entry["sample"] = corpus.first_sample(document)
         if files is not None:
             entry["text"], entry["problem"] = _text(files, document)
         described.append(entry)
     return described
+
+
+def _finite(document: dict[str, Any]) -> dict[str, Any]:
+    """A document whose scores are numbers that JSON has; a column of Parquet may hold NaN and infinity."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in document.items()
+    }
 
 
 def _text(files: Any, document: dict[str, Any]) -> tuple[str | None, str | None]:
@@ -176,7 +186,7 @@ def _show(as_json: bool, groups: dict[str, list[dict[str, Any]]]) -> None:
 def _print_document(document: dict[str, Any]) -> None:
     fate = "kept" if document["kept"] else f"dropped by {document['failing'][0]['rule']}"
     score = "" if document["harmful_pp"] is None else f", harmful_pp {document['harmful_pp']:.6g}"
-    print(f"{document['url']} ({_place(document)}): {fate}{score}, {document['bytes']:,} bytes")
+    print(f"{document['url'] or 'no URL'} ({_place(document)}): {fate}{score}, {document['bytes']:,} bytes")
     for failing in document["failing"]:
         print(f"  {failing['rule']}: {failing['value']}; wanted {failing['wanted']}")
     if document["kept"]:

@@ -157,19 +157,19 @@ class Corpus:
         settings = self.configuration
         if rule == "blocklist":
             unwanted = [name for name in document["categories"] if name in settings["drop_categories"]]
-            return Failing(rule, ", ".join(unwanted), "none of the dropped categories")
+            return Failing(rule, _listed(unwanted), "none of the dropped categories")
         if rule == "harmful_pp":
             minimum, maximum = settings["harmful_pp"]
             value = document["harmful_pp"]
             return Failing(rule, "missing" if not value else f"{value:.6g}", f"{minimum:g} < harmful_pp < {maximum:g}")
         if rule == "language":
-            value = f"{document['language']} {document['language_probability'] or 0:.3f}"
+            value = f"{document['language'] or 'missing'} {document['language_probability'] or 0:.3f}"
             wanted = f"{settings['language']} with at least {settings['min_language_probability']:g}"
             return Failing(rule, value, wanted)
         unwanted = document["quality_warnings"] or []
         if settings["drop_warnings"] != "all":
             unwanted = [name for name in unwanted if name in settings["drop_warnings"]]
-        return Failing(rule, ", ".join(unwanted), "none of the dropped warnings")
+        return Failing(rule, _listed(unwanted), "none of the dropped warnings")
 
     def _locate(self, index: int, split: str) -> tuple[dict[str, Any], int]:
         """The unit that holds a sample, and the sample's row in the unit's shard."""
@@ -204,6 +204,11 @@ class Corpus:
 
     def _where(self, condition: Any) -> list[dict[str, Any]]:
         return [row for table in self.tables([*_FATE]) for row in table.filter(condition(table)).to_pylist()]
+
+
+def _listed(names: Sequence[str | None]) -> str:
+    """Names by commas; a record's list may hold nulls, which count as warnings too."""
+    return ", ".join("null" if name is None else name for name in names)
 
 
 class _Nearest:

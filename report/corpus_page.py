@@ -184,7 +184,7 @@ def _documents_section(corpus: Corpus, inputs: Path | None) -> Section:
     for document, text in zip(shown, texts, strict=True):
         failing = corpus.failing(document)
         why = f"{failing[0].rule}: {failing[0].value}" if failing else "kept"
-        rows.append([why, f"{document['url']} (line {document['line']:,})", _excerpt(text)])
+        rows.append([why, f"{document['url'] or 'no URL'} (line {document['line']:,})", _excerpt(text)])
     columns = [
         Column("fate", "fate"),
         Column("document", "document", is_long=True),

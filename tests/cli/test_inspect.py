@@ -5,6 +5,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from tokenizers import BertWordPieceTokenizer
 
@@ -33,6 +35,17 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = ["--out", str(folder / "corpus"), "--tokenizer", str(folder / "tokenizer")]
     assert run(["prepare", str(folder / "pages.jsonl"), *out, *options]) == 0
     return folder / "corpus"
+
+
+PREPARED = ["--sequence-length", "16", "--validation-samples", "0", "--quiet", "--workers", "1"]
+
+
+def prepared(corpus: Path, inputs: Path, *options: str) -> Path:
+    """A corpus of `inputs` with the tokenizer of `corpus`."""
+    out = inputs.parent / "corpus"
+    tokenizer = ["--tokenizer", str(corpus / "tokenizer")]
+    assert run(["prepare", str(inputs), "--out", str(out), *tokenizer, *PREPARED, *options]) == 0
+    return out
 
 
 def asked(capsys: pytest.CaptureFixture[str], *arguments: object) -> Any:
@@ -148,3 +161,64 @@ def test_a_file_is_no_corpus_folder(corpus: Path, capsys: pytest.CaptureFixture[
 def test_a_question_is_asked_for(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["inspect", str(corpus)]) == 2
     assert capsys.readouterr().err.startswith("error: asked for nothing, expected one thing to look at\n")
+
+
+NULLS: list[dict[str, Any]] = [
+    {"quality_warnings": [None]},
+    {"quality_warnings": [None, "tiny"]},
+    {"annotation": [None]},
+    {"categories": [None, "adult"]},
+    {"categories": [None]},
+    {"quality_warnings": [], "categories": []},
+]
+
+
+@pytest.mark.parametrize("warnings", ["all", "tiny"])
+def test_nulls_in_lists_of_a_record_are_shown_by_pages_and_questions(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], warnings: str
+) -> None:
+    records = [
+        {
+            "content": f"{n} {TEXT}",
+            "warc_headers": {"warc-target-uri": None if n == 1 else f"https://a.example/{n}"},
+            "metadata": {"harmful_pp": 9.0 + n, **metadata},
+        }
+        for n, metadata in enumerate(NULLS)
+    ]
+    (tmp_path / "pages.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    made = prepared(corpus, tmp_path / "pages.jsonl", "--drop-warnings", warnings)
+    dropped = {"all": ["null", "null, tiny", "null", "adult"], "tiny": [None, "tiny", None, "adult"]}[warnings]
+    found = asked(capsys, "inspect", made, "--near", "harmful_pp=5")["harmful_pp from 5"]
+    assert [next((rule["value"] for rule in document["failing"]), None) for document in found] == [*dropped, None, None]
+    assert run(["inspect", str(made), "--url", "https://a.example/3"]) == 0
+    assert "blocklist: adult; wanted" in capsys.readouterr().out
+    assert run(["inspect", str(made), "--near", "harmful_pp=5"]) == 0
+    printed = capsys.readouterr().out
+    assert "no URL (pages.jsonl line 2)" in printed
+    assert "None" not in printed
+    page = (made / "report.html").read_text("utf-8")
+    assert all(f": {value}<" in page for value in dropped if value)
+
+
+def test_scores_of_parquet_that_are_no_numbers_are_null_in_json(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scores = [float("nan"), float("inf"), float("-inf"), 50.0]
+    rows = [
+        {
+            "content": f"{n} {TEXT}",
+            "warc_headers": {"warc-target-uri": f"https://a.example/{n}"},
+            "metadata": {"harmful_pp": score},
+        }
+        for n, score in enumerate(scores)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "pages.parquet")
+    made = prepared(corpus, tmp_path / "pages.parquet", "--missing-harmful-pp", "keep")
+    shown = [
+        asked(capsys, "inspect", made, "--url", f"https://a.example/{n}")["documents"][0] for n in range(len(scores))
+    ]
+    assert [document["harmful_pp"] for document in shown] == [None, None, None, 50.0]
+    assert [document["kept"] for document in shown] == [True, False, False, True]
+    assert shown[1]["failing"][0]["value"] == "inf"
+    pieces = asked(capsys, "inspect", made, "--sample", 0)["pieces"]
+    assert pieces[0]["document"]["harmful_pp"] is None
