@@ -19,6 +19,7 @@ from durable.machine import available_cores
 from durable.tasks import Tell, Watch, Work
 from durable.workers import Supervisor
 from oscar_prep.annotate import annotate
+from oscar_prep.damage import input_size
 from oscar_prep.errors import PrepareError
 from oscar_prep.filters import judge, rules_of
 from oscar_prep.inputs import InputFile
@@ -78,7 +79,7 @@ def estimate(plan: Plan, running: Running, share: float) -> dict[str, Any] | Non
         start_worker, (replace(plan, files=()), share), running.workers or available_cores(), Watch(stop=running.stop)
     )
     starts: list[Start] = []
-    done, size = 0, sum(file.path.stat().st_size for file in plan.files)
+    done, size = 0, sum(input_size(file.path) for file in plan.files)
     for outcome in supervisor.run(plan.files):
         if outcome.result is None:
             raise outcome.error or PrepareError(f"{outcome.argument.path} kills the process that reads it")
@@ -126,7 +127,7 @@ def start_worker(setting: tuple[Plan, float]) -> Work[InputFile, Start]:
             verdict, tokens, sizes = judged(start.blocks())
             content = start.content_bytes
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        size = file.path.stat().st_size
+        size = input_size(file.path)
         return Start(verdict, tokens, sizes, content, size, time.process_time() - began, peak)
 
     return work

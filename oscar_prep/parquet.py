@@ -11,10 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from durable.errors import with_hint
+from oscar_prep.damage import damaged, input_size, reading, unreadable
 from oscar_prep.errors import PrepareError
 from oscar_prep.inputs import InputFile
 from oscar_prep.layout import NUMBER, TEXT, TEXTS, Layout
-from oscar_prep.read import BLOCK_BYTES, damaged
+from oscar_prep.read import BLOCK_BYTES
 
 SUFFIX = ".parquet"
 READ_SIZE = 1 << 20
@@ -46,7 +47,7 @@ class ParquetReader:
         self._input = file
         self._layout = layout
         self._block_bytes = block_bytes
-        self._size = file.path.stat().st_size
+        self._size = input_size(file.path)
         self.bytes_read = 0
         """The file's size times the share of its rows read so far."""
 
@@ -130,7 +131,7 @@ class ParquetReader:
         """Hash the file, compare the checksum; returns its size, sha256 and what vouches for it."""
         algorithm, expected = self._input.checksum or (None, None)
         digests = {name: hashlib.new(name) for name in {"sha256", algorithm or "sha256"}}
-        with self._input.path.open("rb") as file:
+        with reading(self._input.path), self._input.path.open("rb") as file:
             while block := file.read(READ_SIZE):
                 for digest in digests.values():
                     digest.update(block)
@@ -148,6 +149,8 @@ class ParquetReader:
                 )
 
     def _damaged(self, reason: object) -> PrepareError:
+        if isinstance(reason, OSError) and reason.errno is not None:
+            return unreadable(self._input.path, reason.errno)
         return damaged(self._input.path, str(reason).splitlines()[0])
 
 

@@ -22,6 +22,7 @@ from durable.locks import LOCK_NAME, folder_lock
 from durable.progress import ProgressCallback, silent, unheard
 from durable.signals import StopRequest
 from durable.tasks import Outcome, Posting, Watch
+from oscar_prep.damage import input_size
 from oscar_prep.errors import PrepareError
 from oscar_prep.manifest import cut_too_short, finish
 from oscar_prep.plan import INDEX, STATE, TOKENIZER, Plan, changes_since
@@ -126,7 +127,7 @@ class Corpus:
         self._plan = plan
         self._running = running
         self.units = plan.units()
-        self._sizes = [unit.file.path.stat().st_size for unit in self.units]
+        self._sizes = [input_size(unit.file.path) for unit in self.units]
         self._size = sum(self._sizes)
         self.records: dict[int, UnitRecord] = {}
         self._errors: list[Exception] = []

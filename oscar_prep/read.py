@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from durable.errors import with_hint
 from durable.remote import Place
+from oscar_prep.damage import WHAT_TO_DO, damaged, input_size, not_decompressed, reading
 from oscar_prep.errors import PrepareError
 from oscar_prep.inputs import InputFile
 
@@ -22,7 +23,6 @@ START_STEP = 1024
 START_BLOCK_BYTES = 1 << 20
 ZSTANDARD = (b"\x28\xb5\x2f\xfd", *(bytes([first]) + b"\x2a\x4d\x18" for first in range(0x50, 0x60)))
 GZIP = b"\x1f\x8b"
-WHAT_TO_DO = "download the file again and give the same command: what is finished is kept"
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,8 @@ class ShardReader:
         self._longest_line = longest_line
 
     def __enter__(self) -> Self:
-        self._bytes = _HashedBytes(self._file.path.open("rb", buffering=0), self._file.checksum)
+        with reading(self._file.path):
+            self._bytes = _HashedBytes(self._file.path.open("rb", buffering=0), self._file.checksum)
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -74,12 +75,13 @@ class ShardReader:
             stream = _decompressed(self._bytes, self._file.path)
             yield from cut_lines(stream, self._block_bytes, self._longest_line)
         except OSError as error:
-            raise _damage(self._file.path, error) from None
+            raise not_decompressed(self._file.path, error) from None
 
     def finish(self) -> dict[str, int | str | None]:
         """Read whatever is left, compare the checksum; returns the file's size, sha256 and what vouches for it."""
-        while self._bytes.read(1 << 20):
-            pass
+        with reading(self._file.path):
+            while self._bytes.read(1 << 20):
+                pass
         algorithm, expected = self._file.checksum or (None, None)
         if algorithm is not None and self._bytes.digests[algorithm].hexdigest() != expected:
             raise damaged(self._file.path, f"its {algorithm} is not the one in the checksum file")
@@ -107,17 +109,6 @@ def _decompressed(raw: _Bytes, path: Place) -> "_Bytes | pa.CompressedInputStrea
         what = "begins like neither zstandard nor gzip" if start else "is empty"
         raise with_hint(PrepareError(f"{path} {what}, expected compressed JSON lines"), WHAT_TO_DO)
     return raw
-
-
-def damaged(path: Place, reason: object) -> PrepareError:
-    """The error of an input file that is not what it was when it was published."""
-    return with_hint(PrepareError(f"{path} is damaged: {reason}"), WHAT_TO_DO)
-
-
-def _damage(path: Place, error: OSError) -> Exception:
-    if error.errno is not None:
-        return error  # the machine's, not the file's
-    return damaged(path, "it is cut short" if "Truncated" in str(error) else error)
 
 
 def cut_lines(
@@ -166,8 +157,10 @@ class StartReader:
 
     def blocks(self) -> Iterator[Block | LongLine]:
         """The whole lines of the start."""
-        size = self._path.stat().st_size
-        with self._path.open("rb", buffering=0) as file:
+        size = input_size(self._path)
+        with reading(self._path):
+            opened = self._path.open("rb", buffering=0)
+        with opened as file:
             raw = _FirstBytes(file, int(size * self._share))
             stream = _UntilCut(_decompressed(raw, self._path), raw)
             try:
@@ -175,7 +168,7 @@ class StartReader:
                     if isinstance(block, LongLine) or block.is_ended:
                         yield block
             except OSError as error:
-                raise _damage(self._path, error) from None
+                raise not_decompressed(self._path, error) from None
         if stream.size:
             self.content_bytes = stream.size / stream.position * size
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from durable.errors import with_hint
 from durable.progress import ProgressCallback, silent
+from oscar_prep.damage import input_size
 from oscar_prep.errors import PrepareError
 from oscar_prep.inputs import InputFile
 from oscar_prep.layout import OSCAR, Layout
@@ -29,7 +30,7 @@ class ShardTexts:
         self._files = files
         self._layout = layout
         self._progress = progress
-        self._total = passes * sum(file.path.stat().st_size for file in files)
+        self._total = passes * sum(input_size(file.path) for file in files)
         self._done = 0
         self.documents = self.bad = 0
 

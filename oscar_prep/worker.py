@@ -15,6 +15,7 @@ from durable.errors import with_hint
 from durable.files import file_sha256, write_json
 from durable.remote import RemotePath
 from durable.tasks import Needs, Tell, Work
+from oscar_prep.damage import reading
 from oscar_prep.errors import PrepareError
 from oscar_prep.ledger import Ledger
 from oscar_prep.plan import MANIFEST, TOKENIZER, Plan
@@ -143,7 +144,8 @@ def _is_known(plan: Plan, unit: Unit) -> bool:
 def _check_input(plan: Plan, unit: Unit, record: UnitRecord) -> None:
     """Raises PrepareError if a unit's input is another file than the one of which its record was made."""
     path, then = unit.file.path, record.input["sha256"]
-    now = then if _is_known(plan, unit) else file_sha256(path)
+    with reading(path):
+        now = then if _is_known(plan, unit) else file_sha256(path)
     if now != then:
         raise with_hint(
             PrepareError(f"{path} has changed since this corpus was begun: sha256 {then[:12]}… → {now[:12]}…"),

@@ -346,6 +346,48 @@ def test_twenty_runs_killed_at_random_moments_end_in_the_same_bytes(
     assert contents(out) == contents(tmp_path / "fresh")
 
 
+# Files that vanish
+
+
+def as_parquet(path: Path) -> Path:
+    """The documents of a shard as Parquet, in its place."""
+    records = [json.loads(line) for line in path.read_bytes().splitlines() if line.endswith(b"}")]
+    table = pa.Table.from_pylist(
+        [{"content": record["content"], "metadata": {"harmful_pp": 500.0}} for record in records]
+    )
+    pq.write_table(table, path.with_suffix(".parquet"))
+    path.unlink()
+    return path.with_suffix(".parquet")
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+def test_a_file_that_vanishes_while_others_are_read_is_named_when_the_others_are_done(
+    tmp_path: Path, inputs: Path, tokenizer: CorpusTokenizer, form: str
+) -> None:
+    gone = inputs / "part_1.jsonl" if form == "jsonl" else as_parquet(inputs / "part_1.jsonl")
+    for part in (0, 2):  # larger, and begun before it, as the largest is first
+        with (inputs / f"part_{part}.jsonl").open("ab") as file:
+            file.write(b" " * 100_000)
+    plan = plan_for(inputs, tmp_path / "out", tokenizer)
+    elsewhere = tmp_path / gone.name
+
+    def take_away(*_: object) -> None:
+        if gone.exists():
+            gone.rename(elsewhere)
+
+    with pytest.raises(PrepareError) as caught:
+        prepare(plan, Running(max_bad_share=0.1, progress=take_away))
+    assert str(caught.value) == f"{gone} cannot be read: No such file or directory"
+    assert sorted(path.name for path in (tmp_path / "out/units").glob("data-*")) == [
+        "data-00000-of-00003.json", "data-00002-of-00003.json",
+    ]  # fmt: skip
+    elsewhere.rename(gone)
+    assert prepare(plan, Running(max_bad_share=0.1))
+    gone.rename(elsewhere)
+    with pytest.raises(PrepareError, match="cannot be read: No such file or directory"):
+        prepare(plan, Running(max_bad_share=0.1))
+
+
 # The disk
 
 
