@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shlex
 from collections.abc import Iterator
 
 from durable.errors import with_hint
@@ -9,6 +10,8 @@ from durable.remote import Place
 from oscar_prep.errors import PrepareError
 
 WHAT_TO_DO = "download the file again and give the same command: what is finished is kept"
+TOO_WIDE = "requires too much memory"
+"""In libzstd's words: a frame's window is beyond 2^27 bytes, the most that pyarrow decompresses."""
 
 
 def damaged(path: Place, reason: object) -> PrepareError:
@@ -45,4 +48,10 @@ def not_decompressed(path: Place, error: OSError) -> PrepareError:
     """The error of an input file of which no more can be read or decompressed."""
     if error.errno is not None:
         return unreadable(path, error.errno)
+    if TOO_WIDE in str(error):
+        return with_hint(
+            PrepareError(f"{path} is compressed with a zstandard window of more than 128 MB, which is not read"),
+            f"zstd --decompress --long=31 --stdout {shlex.quote(str(path))} | zstd -o NEW.jsonl.zst, "
+            "and put the new file in its place",
+        )
     return damaged(path, "it is cut short" if "Truncated" in str(error) else error)

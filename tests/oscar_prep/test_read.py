@@ -3,6 +3,9 @@
 import gzip
 import hashlib
 import io
+import shutil
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,7 +15,7 @@ from hypothesis import strategies as st
 
 from oscar_prep.errors import PrepareError
 from oscar_prep.inputs import InputFile
-from oscar_prep.read import BLOCK_LINES, START_KEPT, Block, LongLine, ShardReader, cut_lines
+from oscar_prep.read import BLOCK_LINES, START_KEPT, Block, LongLine, ShardReader, StartReader, cut_lines
 
 LINES = b"".join(b'{"content": "line %d"}\n' % number for number in range(2000))
 
@@ -94,6 +97,31 @@ def test_rubbish_under_a_compressed_name_is_an_error(tmp_path: Path) -> None:
     path.write_bytes(LINES)
     with pytest.raises(PrepareError, match="begins like neither zstandard nor gzip, expected compressed JSON lines"):
         read(path)
+
+
+def frame_with_window(data: bytes, log: int) -> bytes:
+    """A zstandard frame that asks for a window of 2^log bytes, such as `zstd --long` writes; one raw block."""
+    assert len(data) < 1 << 17
+    block = (len(data) << 3 | 1).to_bytes(3, "little")
+    return b"\x28\xb5\x2f\xfd" + bytes([0, (log - 10) << 3]) + block + data
+
+
+@pytest.mark.parametrize("reader", [lambda path: read(path)[0], lambda path: [*StartReader(path, 0.5).blocks()]])
+def test_a_window_that_is_not_read_is_named_with_the_command_that_recompresses(
+    tmp_path: Path, reader: Callable[[Path], object]
+) -> None:
+    path = tmp_path / "a part.jsonl.zst"
+    path.write_bytes(frame_with_window(LINES, 27))
+    assert read(path)[0] == LINES
+    path.write_bytes(frame_with_window(LINES, 31))
+    with pytest.raises(PrepareError, match="a part.jsonl.zst is compressed with a zstandard window of more") as error:
+        reader(path)
+    (hint,) = error.value.__notes__
+    command = hint.partition(", ")[0]
+    if shutil.which("zstd") is None:
+        pytest.skip("zstd is not installed, so that the hint's command cannot be tried")
+    subprocess.run(["sh", "-c", command], cwd=tmp_path, check=True, capture_output=True)
+    assert read(tmp_path / "NEW.jsonl.zst")[0] == LINES
 
 
 @given(st.lists(st.integers(0, 30), max_size=20), st.integers(1, 12), st.booleans())
