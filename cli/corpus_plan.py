@@ -12,6 +12,7 @@ from cli.values import refuse
 
 if TYPE_CHECKING:
     from oscar_prep.configuration import Configuration
+    from oscar_prep.inputs import Inputs
     from oscar_prep.plan import Plan
     from oscar_prep.sources import Sources
 
@@ -46,11 +47,21 @@ def plan_of(parameters: Mapping[str, Any], quiet: bool) -> "Plan":
 
 
 def _plan(inputs: list[str], tokenizer: str, configuration: "Configuration", sources: "Sources", quiet: bool) -> "Plan":
-    from durable.remote import place
-    from oscar_prep.inputs import discover
     from oscar_prep.plan import Plan
     from oscar_prep.tokenize import load_fast
     from oscar_prep.tokenizer import CorpusTokenizer
+
+    found = found_inputs(inputs, quiet)
+    chosen = CorpusTokenizer.find(tokenizer)
+    if not quiet and isinstance(reason := load_fast(chosen), str):
+        say(f"note: tokenizers computes the ids, some 20 times as slowly as nanotoken does BERT's WordPiece: {reason}")
+    return Plan(Path(), tuple(found.files), chosen, configuration, sources)
+
+
+def found_inputs(inputs: list[str], quiet: bool) -> "Inputs":
+    """The files of INPUT...; says what beside them is none of them, or is not there."""
+    from durable.remote import place
+    from oscar_prep.inputs import discover
 
     found = discover([place(text) for text in inputs])
     if found.ignored and not quiet:
@@ -62,10 +73,7 @@ def _plan(inputs: list[str], tokenizer: str, configuration: "Configuration", sou
         say(f"note: the checksums list {len(found.absent):,} shards that are not there: {names}{more}")
     if found.corpora and not quiet:
         say(f"left out what is a corpus already: {', '.join(map(str, found.corpora))}")
-    chosen = CorpusTokenizer.find(tokenizer)
-    if not quiet and isinstance(reason := load_fast(chosen), str):
-        say(f"note: tokenizers computes the ids, some 20 times as slowly as nanotoken does BERT's WordPiece: {reason}")
-    return Plan(Path(), tuple(found.files), chosen, configuration, sources)
+    return found
 
 
 def _with_output(plan: "Plan", out: str, staging: Path | None) -> "Plan":

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from cli.console import AsJson, Quiet, print_json, progress, say
+from cli.corpus_plan import found_inputs
 from durable.signals import EXIT_DONE, EXIT_QUARANTINED
 
 tokenizer = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Train a tokenizer.")
@@ -30,14 +31,12 @@ def train(
     quiet: Quiet = False,
 ) -> int:
     """Train a WordPiece tokenizer like BERT's; the same text gives the same tokenizer, byte for byte."""
-    from durable.remote import place
-    from oscar_prep.inputs import discover
     from oscar_prep.layout import Layout
     from oscar_prep.shard_texts import ShardTexts
     from oscar_prep.wordpiece import check_new_folder, save, train_wordpiece
 
     check_new_folder(out)
-    files = discover([place(text) for text in inputs]).files
+    files = found_inputs(inputs, quiet).files
     with progress("tokenizer", "B", quiet=quiet) as callback:
         texts = ShardTexts(files, Layout(content_field), passes=2, progress=callback)
         trained = train_wordpiece(texts, vocabulary_size, lower_case=not cased)

@@ -38,6 +38,7 @@ class Inputs:
 
     files: list[InputFile]
     ignored: list[Place]
+    """Those that are named like shards first."""
     corpora: list[Place]
     """Corpora that earlier runs made within a folder: never input, though their tables are named like shards."""
     absent: list[Path]
@@ -46,6 +47,8 @@ class Inputs:
 
 def discover(inputs: Sequence[Place]) -> Inputs:
     """The files of INPUT...: files as given, folders searched in natural order (part_2 before part_10).
+
+    What is hidden in a folder is no shard, nor is a hidden file a list of checksums.
 
     Raises PrepareError if an INPUT does not exist, is no regular file, holds no shard, or is given twice, and
     DurableError if the service behind a URL refuses or does not answer.
@@ -113,9 +116,10 @@ def _search(folder: Place) -> tuple[list[tuple[str, Place]], list[Place], list[P
     for name, path in files.items():
         if any(name.startswith(f"{corpus}/") for corpus in corpora):
             continue
-        if path.name.endswith(IN_FOLDERS) and isinstance(path, Path) and path.is_symlink() and not path.exists():
+        is_shard = path.name.endswith(IN_FOLDERS) and not _is_hidden(name)
+        if is_shard and isinstance(path, Path) and path.is_symlink() and not path.exists():
             raise PrepareError(f"{path} is a link to nothing, expected a shard")
-        if path.name.endswith(IN_FOLDERS) and path.is_file():
+        if is_shard and path.is_file():
             inside.append((name, path))
         elif not CHECKSUM_FILE.fullmatch(path.name):
             others.append(path)
@@ -126,9 +130,14 @@ def _search(folder: Place) -> tuple[list[tuple[str, Place]], list[Place], list[P
         )
     return (
         sorted(inside, key=lambda shard: natural_key(shard[1])),
-        sorted(others, key=natural_key),
+        sorted(others, key=lambda path: (not path.name.endswith(IN_FOLDERS), natural_key(path))),
         [folder / name for name in corpora],
     )
+
+
+def _is_hidden(name: str) -> bool:
+    """Whether a name below an INPUT is hidden: macOS's `._x` beside each x, a copy or a cache of another program."""
+    return any(part.startswith(".") for part in name.split("/"))
 
 
 def _corpora(names: Collection[str]) -> Iterator[str]:
@@ -185,7 +194,7 @@ def _checksums(folders: set[Place]) -> dict[Place, tuple[str, str]]:
         beside: list[Place] = [*folder.iterdir()]
         for path in sorted(beside, key=str):
             match = CHECKSUM_FILE.fullmatch(path.name)
-            if match and path.is_file():
+            if match and not _is_hidden(path.name) and path.is_file():
                 algorithm = match.group(1).lower()
                 for name, digest in _read_checksum_file(path, algorithm).items():
                     expected[folder / name] = (algorithm, digest)

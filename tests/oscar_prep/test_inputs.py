@@ -37,6 +37,34 @@ def test_a_folder_is_searched_in_natural_order_and_the_rest_is_named(folder: Pat
     assert [path.name for path in found.ignored] == ["README.md", "x.txt"]
 
 
+def test_hidden_files_are_no_shards_and_named_before_the_rest(folder: Path) -> None:
+    apple = bytes.fromhex("00051607000200004d6163204f53205820202020202020")
+    for name in (
+        ".DS_Store",
+        "._part_1.jsonl.zst",
+        "deep/._part_3.jsonl.zstd",
+        ".cache/part_4.jsonl",
+        "._checksum.sha256",
+    ):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(apple)
+    (folder / "._part_5.jsonl").symlink_to("nothing")
+    found = discover([folder])
+    assert [file.name for file in found.files] == [
+        "deep/part_3.jsonl.zstd", "part_1.jsonl.zst", "part_2.jsonl.gz", "part_10.jsonl",
+    ]  # fmt: skip
+    assert {path.name for path in found.ignored[:4]} == {
+        "._part_1.jsonl.zst", "._part_3.jsonl.zstd", "part_4.jsonl", "._part_5.jsonl",
+    }  # fmt: skip
+    assert {path.name for path in found.ignored[4:]} == {".DS_Store", "README.md", "x.txt"}
+    assert len(discover([folder / "part_1.jsonl.zst"]).files) == 1
+
+
+def test_a_folder_whose_own_name_is_hidden_is_searched(folder: Path) -> None:
+    hidden = folder.rename(folder.with_name(".corpus"))
+    assert len(discover([hidden]).files) == 4
+
+
 def test_files_keep_the_order_in_which_they_are_given(folder: Path) -> None:
     found = discover([folder / "part_10.jsonl", folder / "part_2.jsonl.gz"])
     assert [file.name for file in found.files] == ["part_10.jsonl", "part_2.jsonl.gz"]
