@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli.console import AsJson, print_json
+from cli.console import AsJson, print_json, say
 from cli.values import refuse, refused_as
 
 Folder = Annotated[Path, typer.Argument(help="A folder of `symbert export`.")]
@@ -19,10 +19,12 @@ def push(
 ) -> None:
     """Upload an exported folder; huggingface_hub reads the token of `hf auth login`."""
     _refuse_wrong_name(repo)
-    files = exported_files(folder)
+    files, hidden = exported_files(folder)
+    if hidden:
+        say(f"left out, for it is hidden: {', '.join(hidden)}")
     facts = {"repo": repo, "private": private, "files": files, "bytes": sum(files.values()), "commit": None}
     if not dry_run:
-        facts["commit"] = upload(folder, repo, private)
+        facts["commit"] = upload(folder, list(files), repo, private)
     if as_json:
         print_json(facts)
         return
@@ -42,8 +44,11 @@ def _refuse_wrong_name(repo: str) -> None:
         validate_repo_id(repo)
 
 
-def exported_files(folder: Path) -> dict[str, int]:
-    """The sizes of the files to upload, by name. Raises DurableError for a folder that is no export."""
+def exported_files(folder: Path) -> tuple[dict[str, int], list[str]]:
+    """The sizes of the files to upload, by name; and the names of hidden files and folders, which are not.
+
+    Raises DurableError for a folder that is no export, or that holds a link: what it leads to was not exported.
+    """
     from durable.errors import DurableError, with_hint
 
     if not (folder / "config.json").is_file():
@@ -51,21 +56,36 @@ def exported_files(folder: Path) -> dict[str, int]:
             DurableError(f"{folder} holds no config.json, expected an exported folder"),
             "symbert export CHECKPOINT --format hub --out NEW",
         )
-    files = {str(path.relative_to(folder)): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()}
+    hidden = [
+        str(path.relative_to(folder))
+        for path in sorted(folder.rglob(".*"))
+        if not _is_hidden(path.relative_to(folder).parent)
+    ]
+    inside = [path for path in sorted(folder.rglob("*")) if not _is_hidden(path.relative_to(folder))]
+    if links := [path for path in inside if path.is_symlink()]:
+        raise with_hint(
+            DurableError(f"{links[0]} is a link to {links[0].readlink()}, expected the files of an export alone"),
+            f"remove it; or `cp -rL {folder} NEW`, look at what NEW holds, and push that",
+        )
+    files = {str(path.relative_to(folder)): path.stat().st_size for path in inside if path.is_file()}
     for name in ("optimizer.safetensors", "state.json"):
         if name in files:
             raise with_hint(
                 DurableError(f"{folder} is a checkpoint of a run, expected an exported folder: {name} is for resuming"),
                 f"symbert export {folder} --format hub --out NEW",
             )
-    return files
+    return files, hidden
 
 
-def upload(folder: Path, repo: str, private: bool) -> str:
-    """Upload every file in one commit; returns its hash, the revision to pin."""
-    from huggingface_hub import HfApi
+def _is_hidden(name: Path) -> bool:
+    return any(part.startswith(".") for part in name.parts)
+
+
+def upload(folder: Path, names: list[str], repo: str, private: bool) -> str:
+    """Upload these files in one commit; returns its hash, the revision to pin."""
+    from huggingface_hub import CommitOperationAdd, HfApi
 
     hub = HfApi()
     hub.create_repo(repo, private=private, exist_ok=True)
-    commit = hub.upload_folder(repo_id=repo, folder_path=folder, commit_message="Upload the model")
-    return str(commit.oid)
+    files = [CommitOperationAdd(name, folder / name) for name in names]
+    return str(hub.create_commit(repo, files, commit_message="Upload the model").oid)

@@ -226,3 +226,41 @@ def test_push_refuses_what_is_no_export(tmp_path: Path, capsys: pytest.CaptureFi
     (origin / "state.json").write_text("{}", "utf-8")
     assert run(["push", str(origin), "--repo", "me/model", "--dry-run"]) == 1
     assert "is a checkpoint of a run, expected an exported folder: state.json" in capsys.readouterr().err
+
+
+@pytest.fixture
+def exported(tmp_path: Path) -> Path:
+    """What `push` takes for an export, with what does not belong to it."""
+    folder = tmp_path / "my-model"
+    for name in ("config.json", "model.safetensors", "onnx/model.onnx", ".env", ".git/config", "onnx/.DS_Store"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    return folder
+
+
+def test_push_uploads_no_hidden_files_and_names_them(
+    exported: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import HfApi
+
+    uploaded: list[str] = []
+
+    def create_commit(_: HfApi, __: str, operations: list[Any], **___: Any) -> Any:
+        uploaded.extend(operation.path_in_repo for operation in operations)
+        return type("Commit", (), {"oid": "abc"})
+
+    monkeypatch.setattr(HfApi, "create_repo", lambda *_, **__: None)
+    monkeypatch.setattr(HfApi, "create_commit", create_commit)
+    assert run(["push", str(exported), "--repo", "me/my-model", "--json"]) == 0
+    output = capsys.readouterr()
+    names = ["config.json", "model.safetensors", "onnx/model.onnx"]
+    assert list(json.loads(output.out)["files"]) == uploaded == names
+    assert output.err == "left out, for it is hidden: .env, .git, onnx/.DS_Store\n"
+
+
+@pytest.mark.parametrize("name", ["link.json", "onnx/folder"])
+def test_push_refuses_links(exported: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    (exported.parent / "secret").mkdir()
+    (exported / name).symlink_to(exported.parent / "secret")
+    assert run(["push", str(exported), "--repo", "me/my-model", "--dry-run"]) == 1
+    assert f"error: {exported / name} is a link to {exported.parent / 'secret'}, expected" in capsys.readouterr().err
