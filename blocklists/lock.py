@@ -1,16 +1,22 @@
 """The lock file of a fetched folder: where its lists came from, when, and the sha256 of each."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from blocklists.errors import BlocklistError
+from durable.checked import NameInside, Shape, checked, read_json
 from durable.errors import with_hint
 from durable.files import file_sha256
 
 LOCK_NAME = "blocklists.lock.json"
 LICENCE = "CC BY-SA 4.0"
 ATTRIBUTION = "UT1 blacklists, Université Toulouse Capitole, https://dsi.ut-capitole.fr/blacklists/"
+
+
+class _Lock(Shape):
+    """What is read of it again."""
+
+    files: dict[NameInside, str]
 
 
 def lock_of(folder: Path) -> dict[str, Any]:
@@ -32,11 +38,13 @@ def read_lock(folder: Path) -> dict[str, Any] | None:
     path = folder / LOCK_NAME
     if not path.is_file():
         return None
-    lock: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    again = f"symbert blocklists fetch --out {folder}, or delete the lock file to use lists of your own"
+    lock: dict[str, Any] = read_json(path, BlocklistError, again)
+    checked(_Lock, lock, path, BlocklistError, again)
     for name, sha256 in lock["files"].items():
         if not (folder / name).is_file() or file_sha256(folder / name) != sha256:
             raise with_hint(
                 BlocklistError(f"{folder / name} is not the file that {path} pins"),
-                f"symbert blocklists fetch --out {folder}, or delete the lock file to use lists of your own",
+                again,
             )
     return lock

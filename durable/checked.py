@@ -5,10 +5,10 @@ not fit is refused by one line, `PATH is damaged: …`, with the error class of 
 """
 
 import json
-from pathlib import Path
-from typing import Any, TypeVar
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from durable.errors import DurableError, with_hint
 
@@ -20,6 +20,16 @@ class Shape(BaseModel):
 
     model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
 
+
+def _stays_inside(name: str) -> str:
+    path = PurePosixPath(name)
+    if not path.parts or path.is_absolute() or ".." in path.parts or "\0" in name:
+        raise ValueError("the name of a file inside the folder")
+    return name
+
+
+NameInside = Annotated[str, AfterValidator(_stays_inside)]
+"""The name of a file below a folder. One that leads out of the folder is refused, never followed."""
 
 Fields = TypeVar("Fields", bound=Shape)
 
@@ -60,6 +70,9 @@ def damaged(where: object, reason: str, kind: type[ValueError], hint: str = FROM
 
 
 def _in_words(place: tuple[int | str, ...], fault: str, message: str, found: Any) -> str:
+    *above, last = place or ("",)
+    if last == "[key]":
+        return f"`{'.'.join(map(str, above[:-1]))}` names {found!r}, expected {message.removeprefix('Value error, ')}"
     key = ".".join(map(str, place))
     if fault == "missing":
         return f"`{key}` is missing"

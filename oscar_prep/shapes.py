@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from durable.checked import Shape, checked
+from durable.checked import NameInside, Shape, checked
 from durable.remote import Place
 from oscar_prep.errors import PrepareError
 
@@ -21,18 +21,18 @@ class _Whole(Shape):
 
 
 class _File(_Whole):
-    file: str
+    file: NameInside
     rows: int = Field(ge=0)
     bytes: int = Field(ge=0)
     sha256: str
 
 
 class _TrainShard(_File):
-    file: str = Field(pattern="^train/")
+    file: NameInside = Field(pattern="^train/")
 
 
 class _ValidationShard(_File):
-    file: str = Field(pattern="^validation/")
+    file: NameInside = Field(pattern="^validation/")
 
 
 class _Input(Shape):
@@ -62,7 +62,7 @@ class _Ledger(_Whole):
 
 
 class _Unit(_Whole):
-    file: str
+    file: NameInside
     input: _Input
     budget: _Budget | None
     train: _TrainShard
@@ -87,6 +87,8 @@ class _Configuration(Shape):
 
 class _Tokenizer(Shape):
     sha256: str
+    files: dict[NameInside, str] | None = None
+    """A manifest that an older symbert wrote has none."""
 
 
 class _Split(Shape):

@@ -8,7 +8,6 @@ Everything random is a function of its place, so no state of a random generator 
 """
 
 import contextlib
-import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import Field
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers.utils import logging
 
+from durable.checked import NameInside, Shape, checked, damaged, read_json
 from durable.errors import with_hint
 from durable.files import file_sha256, partial_name, whole_folder, write_json
 from train.errors import TrainError
@@ -113,11 +114,11 @@ def set_aside_later(run: Path, resumed: Checkpoint, notice: Callable[[str], None
             notice(f"{folder} is kept as {aside.name}")
 
 
-def newest_valid(run: Path, notice: Callable[[str], None]) -> Checkpoint | None:
+def newest_valid(run: Path, notice: Callable[[str], None], *, with_optimizer: bool = False) -> Checkpoint | None:
     """The newest checkpoint that is whole; `notice` is told of every damaged one that is passed over."""
     for folder in sorted((run / "checkpoints").glob("step-*"), reverse=True):
         try:
-            checkpoint = open_checkpoint(folder)
+            checkpoint = open_checkpoint(folder, with_optimizer=with_optimizer)
             if checkpoint_folder(run, checkpoint.step) != folder:
                 raise TrainError(f"{folder / STATE} is damaged: it is of step {checkpoint.step}")
             return checkpoint
@@ -145,24 +146,29 @@ def prune_checkpoints(run: Path) -> None:
 def _drop_optimizer(folder: Path) -> None:
     if not (folder / OPTIMIZER).exists():
         return
-    state = json.loads((folder / STATE).read_text("utf-8"))
-    del state["files"][OPTIMIZER]
-    write_json(folder / STATE, state | {"weights_only": True})
+    state = _read_state(folder)
+    files = {name: sha256 for name, sha256 in state.files.items() if name != OPTIMIZER}
+    write_json(folder / STATE, {**state.model_dump(), "files": files, "weights_only": True})
     (folder / OPTIMIZER).unlink()
 
 
-def open_checkpoint(folder: Path) -> Checkpoint:
-    """Read and check a checkpoint. Raises TrainError, naming the file, if one is missing or damaged."""
+def open_checkpoint(folder: Path, *, with_optimizer: bool = False) -> Checkpoint:
+    """Read and check a checkpoint. Raises TrainError, naming the file, if one is missing or damaged.
+
+    The optimizer's moments are checked if they are recorded; `with_optimizer` they must be.
+    """
     if not (folder / STATE).is_file():
         raise TrainError(f"{folder} is no checkpoint to resume from: {STATE} is missing")
     state = _read_state(folder)
-    if state.get("weights_only"):
+    if state.weights_only:
         raise TrainError(f"{folder} holds weights alone, which cannot be resumed")
-    for name, expected in state["files"].items():
+    if with_optimizer:
+        _check_named(OPTIMIZER, state, folder / STATE)
+    for name, expected in state.files.items():
         if not (folder / name).is_file():
             raise TrainError(f"{folder / name} is missing")
         _check_file(folder / name, expected)
-    return Checkpoint(folder, state["step"], state["scaler"], state.get("minutes", 0.0))
+    return Checkpoint(folder, state.step, state.scaler, state.minutes)
 
 
 def check_model(folder: Path) -> None:
@@ -173,7 +179,7 @@ def check_model(folder: Path) -> None:
     """
     if not (folder / STATE).is_file():
         return
-    for name, expected in _read_state(folder)["files"].items():
+    for name, expected in _read_state(folder).files.items():
         if name != OPTIMIZER and (folder / name).is_file():
             _check_file(folder / name, expected)
 
@@ -202,19 +208,32 @@ def step_of(folder: Path) -> int | None:
     return int(digits) if digits.isdecimal() and folder.resolve().parent.name == "checkpoints" else None
 
 
-def _read_state(folder: Path) -> dict[str, Any]:
+class _State(Shape):
+    """What state.json says."""
+
+    format_version: int
+    step: int = Field(ge=0)
+    minutes: float = Field(0.0, ge=0)
+    scaler: dict[str, int | float]
+    files: dict[NameInside, str]
+    weights_only: bool = False
+
+
+def _read_state(folder: Path) -> _State:
+    """Raises TrainError, naming the field, if state.json is not what `save_checkpoint` wrote."""
     path = folder / STATE
-    try:
-        state: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        files, version = state["files"], state["format_version"]
-        state["step"], state["scaler"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise TrainError(f"{path} is damaged: {error}") from None
+    document = read_json(path, TrainError)
+    version = document.get("format_version", FORMAT_VERSION) if isinstance(document, dict) else FORMAT_VERSION
     if version != FORMAT_VERSION:
         raise TrainError(f"{path} has format version {version}, expected {FORMAT_VERSION}")
-    if not isinstance(files, dict):
-        raise TrainError(f"{path} is damaged: `files` is {files!r}, expected the sha256 of each file")
+    state = checked(_State, document, path, TrainError)
+    _check_named(WEIGHTS, state, path)
     return state
+
+
+def _check_named(name: str, state: _State, path: Path) -> None:
+    if name not in state.files:
+        raise damaged(path, f"`files` does not name {name}, expected the sha256 of each file", TrainError)
 
 
 def _check_file(path: Path, expected: str) -> None:

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from durable.checked import NameInside, Shape, checked
 from durable.errors import with_hint
 from durable.files import file_sha256
 from train.data import Ids, Vocabulary, Words
@@ -29,7 +30,23 @@ from train.recipe import Recipe
 MANIFEST, FORMAT, FORMAT_VERSION = "manifest.json", "symbert corpus", 1
 TOKENIZER_FILE = "tokenizer.json"
 SPLITS = ("train", "validation")
+VERIFY = "`symbert verify` lists all damage; the command that made the corpus, run again, makes anew what is damaged"
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # pathlib makes one slash of two
+
+
+class _Listed(Shape):
+    """A shard as the manifest lists it."""
+
+    file: NameInside
+    rows: int
+    bytes: int
+    sha256: str
+
+
+class _Tokenizer(Shape):
+    sha256: str
+    files: dict[NameInside, str] | None = None
+    """A manifest that an older symbert wrote names tokenizer.json alone."""
 
 
 @dataclass(frozen=True)
@@ -93,8 +110,8 @@ def open_corpus(folder: Path) -> Corpus:
     try:
         length, tokenizer = manifest["sequence_length"], manifest["tokenizer"]
         shards = {name: _shards(folder, manifest["splits"].get(name, {"shards": []})) for name in SPLITS}
-        # A manifest that an older symbert wrote names tokenizer.json alone.
-        files = dict(tokenizer.get("files", {TOKENIZER_FILE: tokenizer["sha256"]}).items())
+        named = checked(_Tokenizer, tokenizer, folder / MANIFEST, TrainError, VERIFY)
+        files = {TOKENIZER_FILE: named.sha256} if named.files is None else named.files
         corpus = Corpus(
             folder=folder,
             corpus_hash=manifest["corpus_hash"],
@@ -192,7 +209,8 @@ def _vocabulary(tokenizer: dict[str, Any]) -> Vocabulary:
 
 
 def _shards(folder: Path, split: dict[str, Any]) -> list[Shard]:
-    return [Shard(folder / entry["file"], entry["rows"], entry["bytes"], entry["sha256"]) for entry in split["shards"]]
+    listed = [checked(_Listed, entry, folder / MANIFEST, TrainError, VERIFY) for entry in split["shards"]]
+    return [Shard(folder / entry.file, entry.rows, entry.bytes, entry.sha256) for entry in listed]
 
 
 def _blocks(shard: Shard, length: int) -> list[npt.NDArray[Any]]:
@@ -215,5 +233,5 @@ def _blocks(shard: Shard, length: int) -> list[npt.NDArray[Any]]:
 def _damaged(path: Path, why: str) -> TrainError:
     return with_hint(
         TrainError(f"{path} is damaged: {why}"),
-        "`symbert verify` lists all damage; the command that made the corpus, run again, makes anew what is damaged",
+        VERIFY,
     )

@@ -4,11 +4,14 @@ import platform
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from durable.checked import Shape, checked, read_json
 from train.corpus import Corpus
+from train.errors import TrainError
 from train.recipe import Recipe
 
 FORMAT_VERSION = 1
@@ -35,6 +38,20 @@ ASSUMPTIONS: Mapping[str, str] = {
     "On a CPU its probability is rounded to 15 bits: 0.1 becomes 3,277 / 32,768",
 }
 """What the papers leave open, and what is done here."""
+
+
+class _Environment(Shape):
+    """What a run reads of it again."""
+
+    identity: dict[str, Any]
+    invocations: list[dict[str, Any]]
+
+
+def read_environment(path: Path) -> dict[str, Any]:
+    """What earlier invocations wrote. Raises TrainError, naming the field, if it is not what they wrote."""
+    document: dict[str, Any] = read_json(path, TrainError)
+    checked(_Environment, document, path, TrainError)
+    return document
 
 
 def identity(recipe: Recipe, corpus: Corpus, init_from: str | None = None) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 RUN/recipe.toml, environment.json, metrics.jsonl, checkpoints/step-00001000/
 """
 
-import json
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ from train.corpus import Corpus, check_fit, open_corpus
 from train.cpu import keep_freed_memory
 from train.data import FIRST_WEIGHTS, key
 from train.device import find_device, with_precision
-from train.environment import ASSUMPTIONS, identity, invocation
+from train.environment import ASSUMPTIONS, identity, invocation, read_environment
 from train.errors import TrainError
 from train.loop import Trainer
 from train.metrics import MetricsLog, refuse_gaps
@@ -145,7 +144,7 @@ def _newest(out: Path, notice: Notice) -> Checkpoint | None:
 
 def _resumed(out: Path, notice: Notice) -> Checkpoint | None:
     """The checkpoint that the run goes on from; None for a new run."""
-    found = newest_valid(out, notice)
+    found = newest_valid(out, notice, with_optimizer=True)
     refuse_to_begin_anew(out, found)
     if found is not None:
         refuse_gaps(out, found.step)
@@ -160,7 +159,7 @@ def _found_by_all(found: Checkpoint | None, out: Path, ranks: Ranks, device: tor
 
 def _record(out: Path, corpus: Corpus, identity: dict[str, Any], run: Run, entry: dict[str, Any]) -> None:
     path = out / ENVIRONMENT
-    earlier = json.loads(path.read_text("utf-8"))["invocations"] if path.exists() else []
+    earlier = read_environment(path)["invocations"] if path.exists() else []
     write_text(out / RECIPE, dump_toml(run.recipe))
     document = {
         "identity": identity,
@@ -177,7 +176,7 @@ def _record(out: Path, corpus: Corpus, identity: dict[str, Any], run: Run, entry
 
 def _record_end(out: Path, outcome: Outcome, minutes_before: float) -> None:
     """Write how far this invocation has come; one that was killed leaves nothing of this."""
-    document = json.loads((out / ENVIRONMENT).read_text("utf-8"))
+    document = read_environment(out / ENVIRONMENT)
     document["invocations"][-1] |= {
         "to_step": outcome.step,
         "minutes": outcome.minutes - minutes_before,
@@ -212,11 +211,7 @@ def _refuse_other_settings(out: Path, wanted: dict[str, Any]) -> None:
     path = out / ENVIRONMENT
     if not path.exists():
         return
-    try:
-        recorded = json.loads(path.read_text("utf-8"))["identity"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise TrainError(f"{path} is damaged: {error!r}") from None
-    differences = difference(recorded, wanted)
+    differences = difference(read_environment(path)["identity"], wanted)
     if differences:
         lines = "\n".join(f"  {line.removeprefix('recipe.')}" for line in differences)
         raise with_hint(

@@ -134,6 +134,21 @@ def good_copy(server: Server, out: Path) -> bytes:
     return compile_folder(out)
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"files": null}', "`files` is None, expected an object"),
+        ('{"files": {"../x": "0"}}', r"`files` names '\.\./x', expected the name of a file inside the folder"),
+        ("{", "Expecting property name"),
+    ],
+)
+def test_a_damaged_lock_file_is_refused(server: Server, tmp_path: Path, content: str, message: str) -> None:
+    good_copy(server, tmp_path / "ut1")
+    (tmp_path / "ut1" / LOCK_NAME).write_text(content)
+    with pytest.raises(BlocklistError, match=rf"lock\.json is damaged: {message}"):
+        Index.of_folder(tmp_path / "ut1")
+
+
 FAULTS = {
     "cut inside": archive(LISTS)[:-30],
     "flipped bit": bytes([*archive(LISTS)[:60], archive(LISTS)[60] ^ 1, *archive(LISTS)[61:]]),

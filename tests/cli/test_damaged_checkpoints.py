@@ -164,6 +164,36 @@ def test_a_checkpoint_named_by_its_own_folder_is_held_to_its_recorded_hashes(
     assert not new.exists()
 
 
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"identity": None}, "`identity` is None, expected an object"),
+        ({"identity": []}, "`identity` is [], expected an object"),
+        ({"invocations": None}, "`invocations` is None, expected a valid list"),
+        ({"invocations": [5]}, "`invocations.0` is 5, expected an object"),
+    ],
+)
+def test_a_run_whose_environment_does_not_fit_is_not_continued(
+    corpus: Path,
+    model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    change: dict[str, object],
+    message: str,
+    more: list[str],
+) -> None:
+    folder = shutil.copytree(model.parents[1], tmp_path / "run")
+    path = folder / "environment.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    before = path.read_bytes()
+    settings = [word for text in tiny_assignments(schedule__max_steps=4) for word in ("--set", text)]
+    options = ["--data", str(corpus), "--out", str(folder), "--device", "cpu", "--quiet", *settings, *more]
+    assert run(["pretrain", *options]) == 1
+    assert capsys.readouterr().err == f"error: {path} is damaged: {message}\n\nhint: put the file back from a copy\n"
+    assert path.read_bytes() == before
+
+
 def test_a_run_may_start_from_the_newest_checkpoint_of_another(corpus: Path, model: Path, tmp_path: Path) -> None:
     settings = [word for text in tiny_assignments(schedule__max_steps=4) for word in ("--set", text)]
     options = ["--data", str(corpus), "--device", "cpu", "--quiet", *settings]

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from durable.checked import Shape, checked, fitting, read_json
+from durable.checked import NameInside, Shape, checked, fitting, read_json
 from durable.errors import DurableError
 
 
@@ -38,6 +38,22 @@ def test_the_first_field_that_does_not_fit_is_named(document: Any, reason: str) 
     assert str(caught.value).startswith(f"whole.json is damaged: {reason}")
     assert caught.value.__notes__ == ["put the file back from a copy"]
     assert fitting(Whole, document) is None
+
+
+class Listing(Shape):
+    first: NameInside = "a"
+    sizes: dict[NameInside, int] = {}  # noqa: RUF012 - pydantic copies it
+
+
+@pytest.mark.parametrize("name", ["../x", "a/../../x", "/etc/passwd", "..", ".", "", "a\0"])
+def test_a_name_that_leads_out_of_the_folder_is_refused(name: str) -> None:
+    with pytest.raises(DurableError, match="a is damaged: `first` is '.*', expected the name of a file inside the f"):
+        checked(Listing, {"first": name}, "a")
+    with pytest.raises(
+        DurableError, match="a is damaged: `sizes` names '.*', expected the name of a file inside the f"
+    ):
+        checked(Listing, {"sizes": {name: 1}}, "a")
+    assert checked(Listing, {"first": "b/..c", "sizes": {".d": 1}}, "a").first == "b/..c"
 
 
 def test_what_is_not_asked_for_may_be_anything_and_a_whole_number_is_a_real_one() -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from oscar_prep.manifest import check_listed
 from oscar_prep.plan import Plan
 from oscar_prep.prepare import Running, prepare
 from oscar_prep.provenance import Corpus
+from oscar_prep.record import UnitRecord
 from oscar_prep.thresholds import funnels
 from oscar_prep.tokenizer import CorpusTokenizer
 from oscar_prep.verify import verify
@@ -81,3 +83,29 @@ def test_a_damaged_manifest_is_refused_with_what_is_wrong(corpus: Path, key: str
         with pytest.raises(PrepareError, match=message) as error:
             read(corpus)
         assert error.value.__notes__[0].startswith("put it back from a copy; or delete it")
+
+
+@pytest.mark.parametrize("name", ["train/../../../x", "../train/x", "/etc/passwd"])
+@pytest.mark.parametrize("part", ["train", "validation", "documents", "quarantine"])
+def test_a_unit_that_names_a_file_outside_the_corpus_is_refused(corpus: Path, part: str, name: str) -> None:
+    expected = f"`{part}\\.file` is '{re.escape(name)}', expected "
+    (path,) = (corpus / "units").glob("data-*.json")
+    record = json.loads(path.read_text())
+    record[part]["file"] = name
+    path.write_text(json.dumps(record))
+    with pytest.raises(PrepareError, match=expected):
+        UnitRecord.read(path)
+    manifest = json.loads((corpus / "manifest.json").read_text())
+    manifest["units"][0][part]["file"] = name
+    (corpus / "manifest.json").write_text(json.dumps(manifest))
+    for read in (verify, Corpus):
+        with pytest.raises(PrepareError, match=r"manifest\.json is damaged: `units\.0\." + expected[1:]):
+            read(corpus)
+
+
+def test_a_tokenizer_that_names_a_file_outside_the_corpus_is_refused(corpus: Path) -> None:
+    manifest = json.loads((corpus / "manifest.json").read_text())
+    manifest["tokenizer"]["files"]["../../x"] = "0"
+    (corpus / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(PrepareError, match=r"`tokenizer\.files` names '\.\./\.\./x', expected the name of a file"):
+        verify(corpus)

@@ -1,5 +1,8 @@
+import json
+import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,6 +12,7 @@ from symbert import OPERATORS
 from tests.corpora import write_corpus
 from tests.train.tiny import tiny_recipe
 from train.checkpoint import (
+    check_model,
     load_optimizer,
     load_weights,
     newest_valid,
@@ -103,6 +107,58 @@ def test_a_checkpoint_of_another_format_is_refused(tmp_path: Path, tokenizer: Pa
     state.write_text(state.read_text().replace('"format_version": 1', '"format_version": 9'))
     with pytest.raises(TrainError, match="format version 9, expected 1"):
         open_checkpoint(state.parent)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("step", "9", "`step` is '9', expected a valid integer"),
+        ("step", -1, "`step` is -1, expected greater than or equal to 0"),
+        ("step", None, "`step` is None, expected a valid integer"),
+        ("minutes", "1", "`minutes` is '1', expected a valid number"),
+        ("minutes", None, "`minutes` is None, expected a valid number"),
+        ("scaler", [], r"`scaler` is \[\], expected an object"),
+        ("weights_only", "yes", "`weights_only` is 'yes', expected a valid boolean"),
+        ("files", {}, "`files` does not name model.safetensors"),
+        ("files", {"model.safetensors": 5}, "`files.model.safetensors` is 5, expected a valid string"),
+        ("files", {"../x": "0"}, r"`files` names '\.\./x', expected the name of a file inside the folder"),
+        ("files", {"/etc/passwd": "0"}, "`files` names '/etc/passwd', expected the name of a file inside"),
+    ],
+)
+def test_a_state_that_does_not_fit_is_refused_by_its_field(
+    tmp_path: Path, tokenizer: Path, key: str, value: Any, message: str
+) -> None:
+    older, newer = (save(tmp_path, step, trained(), tokenizer) for step in (5, 6))
+    path = newer / "state.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    for read in (open_checkpoint, check_model):
+        with pytest.raises(TrainError, match=f"{re.escape(str(path))} is damaged: {message}") as error:
+            read(newer)
+        assert "\n" not in str(error.value)
+    told: list[str] = []
+    found = newest_valid(tmp_path, told.append)
+    assert found is not None
+    assert found.folder == older
+    assert len(told) == 1
+
+
+def test_a_state_without_the_optimizer_is_not_resumed(tmp_path: Path, tokenizer: Path) -> None:
+    path = save(tmp_path, 6, trained(), tokenizer) / "state.json"
+    state = json.loads(path.read_text())
+    del state["files"]["optimizer.safetensors"]
+    path.write_text(json.dumps(state))
+    assert open_checkpoint(path.parent).step == 6
+    told: list[str] = []
+    assert newest_valid(tmp_path, told.append, with_optimizer=True) is None
+    assert "`files` does not name optimizer.safetensors" in told[0]
+
+
+@pytest.mark.parametrize("content", ["[]", "null", '"x"', "{", "[" * 100_000])
+def test_a_state_that_is_no_object_is_refused(tmp_path: Path, tokenizer: Path, content: str) -> None:
+    folder = save(tmp_path, 6, trained(), tokenizer)
+    (folder / "state.json").write_text(content)
+    with pytest.raises(TrainError, match=r"state\.json is damaged: "):
+        open_checkpoint(folder)
 
 
 def test_weights_of_another_model_are_refused(tmp_path: Path, tokenizer: Path) -> None:

@@ -90,6 +90,35 @@ def test_a_flipped_bit_is_found_by_the_hashes(folder: Path) -> None:
         open_corpus(folder).check_hashes()
 
 
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (
+            ("splits", "train", "shards", 0, "file"),
+            "../x",
+            r"`file` is '\.\./x', expected the name of a file inside the f",
+        ),
+        (("splits", "train", "shards", 0, "rows"), "9", "`rows` is '9', expected a valid integer"),
+        (
+            ("tokenizer", "files"),
+            {"../x": ""},
+            r"`files` names '\.\./x', expected the name of a file inside the folder",
+        ),
+    ],
+)
+def test_a_manifest_that_leads_out_of_the_corpus_or_does_not_fit_is_refused(
+    folder: Path, place: tuple[str, ...], value: object, message: str
+) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    part = manifest
+    for key in place[:-1]:
+        part = part[key]
+    part[place[-1]] = value
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(TrainError, match=rf"manifest\.json is damaged: {message}"):
+        open_corpus(folder)
+
+
 def test_a_manifest_whose_hash_is_not_that_of_its_shards_is_refused(folder: Path) -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["splits"]["train"]["shards"][0]["sha256"] = "0" * 64
@@ -143,7 +172,7 @@ def test_any_damaged_file_of_the_tokenizer_is_refused(folder: Path) -> None:
     ("files", "message"),
     [
         ({}, "its tokenizer's files are not those of its sha256"),
-        ([], "is not a manifest of format version 1"),
+        ([], r"`files` is \[\], expected an object"),
     ],
 )
 def test_a_manifest_that_lists_no_such_tokenizer_is_refused(folder: Path, files: object, message: str) -> None:

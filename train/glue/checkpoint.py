@@ -9,6 +9,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from durable.checked import NameInside, Shape, checked, read_json
 from durable.errors import with_hint
 from durable.files import file_sha256
 from symbert.checkpoint import refuse_non_finite, refuse_quantized
@@ -218,11 +219,12 @@ def _weight_files(folder: Path) -> list[Path]:
     raise error
 
 
+class _Index(Shape):
+    weight_map: dict[str, NameInside]
+
+
 def _indexed(path: Path) -> list[str]:
-    try:
-        return sorted(set(json.loads(path.read_text("utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise TrainError(f"{path} is damaged: {error!r}") from None
+    return sorted(set(checked(_Index, read_json(path, TrainError), path, TrainError).weight_map.values()))
 
 
 def _sha256(*texts: str) -> str:
