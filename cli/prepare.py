@@ -193,13 +193,17 @@ def _make(plan: "Plan", running: "Running", slice_: str | None) -> dict[str, Any
 
 def _sliced(lost: list[str]) -> int:
     if lost:
-        say(f"error: left out, for they kill the process that reads them: {', '.join(lost)}")
+        say(f"error: left out, for they kill the process that reads them: {_some(lost)}")
     return EXIT_QUARANTINED if lost else EXIT_DONE
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5:,} more" if len(names) > 5 else "")
 
 
 def _tell_what_is_missing(out: Path, manifest: dict[str, Any], summary: dict[str, Any]) -> int:
     if manifest["lost"]:
-        say(f"error: left out, for they kill the process that reads them: {', '.join(manifest['lost'])}")
+        say(f"error: left out, for they kill the process that reads them: {_some(manifest['lost'])}")
     if summary.get("bad_url"):
         say(f"{summary['bad_url']:,} documents have no URL that leads to a host: no list could judge them")
     if summary["invalid"]:

@@ -6,6 +6,7 @@ without one is not a corpus. A run may be divided: the units of each slice are m
 more writes the manifest.
 """
 
+import shlex
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,7 +17,7 @@ from typing import Any
 from blocklists.errors import BlocklistError
 from durable.board import Board, Entry, Facts
 from durable.engines import LOCAL, Engine
-from durable.errors import DurableError, with_hint
+from durable.errors import DurableError, with_hint, with_others
 from durable.files import PARTIAL, sweep_partials, write_json
 from durable.locks import LOCK_NAME, folder_lock
 from durable.progress import ProgressCallback, silent, unheard
@@ -250,9 +251,8 @@ class Corpus:
         if watch.stopped:
             return False
         if self._errors:
-            for other in self._errors[1:]:
-                self._errors[0].add_note(f"also: {other}")
-            raise self._errors[0]
+            kept = _holds_a_sample(plan)  # of a folder without a sample nothing is left, no list of failures either
+            raise with_others(self._errors[0], self._errors[1:], listing_of(plan) if kept else "")
         return True
 
     def _take(self, outcome: Outcome[Task, Made]) -> None:
@@ -278,6 +278,11 @@ class Corpus:
         seen = self._totals["documents"]
         share = self._totals["kept"] / seen if seen else 0.0
         self._running.progress(self._totals["done"], self._size, {"documents": f"{seen:,}", "kept": f"{share:.1%}"})
+
+
+def listing_of(plan: Plan) -> str:
+    """Where all files are listed that could not be read."""
+    return f"`symbert status {shlex.quote(str(plan.out))} --json` lists all"
 
 
 def _holds_a_sample(plan: Plan) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from durable.errors import UnfinishedError, with_hint
+from durable.errors import UnfinishedError, with_hint, with_others
 from durable.files import sweep_partials
 from durable.locks import folder_lock
 from durable.progress import unheard
@@ -16,7 +16,7 @@ from durable.slices import Slice
 from oscar_prep.errors import PrepareError
 from oscar_prep.manifest import cut_too_short
 from oscar_prep.plan import INDEX, MANIFEST, STATE, TOKENIZER, Plan
-from oscar_prep.prepare import Corpus, Running, check_folder, finish_corpus, opened, save_tokenizer
+from oscar_prep.prepare import Corpus, Running, check_folder, finish_corpus, listing_of, opened, save_tokenizer
 from oscar_prep.record import Budget, Unit, UnitRecord
 from oscar_prep.tokenizer import files_of
 from oscar_prep.worker import Task
@@ -75,7 +75,7 @@ def finish_slices(plan: Plan, running: Running) -> dict[str, Any]:
         raise with_hint(PrepareError(f"{plan.out} is not there, or not begun"), AGAIN)
     with folder_lock(plan.out):
         sweep_partials(plan.out)
-        records = _gathered(Corpus(plan, running))
+        records = _gathered(plan, Corpus(plan, running))
         _reopen_cut_too_short(plan, records)
         save_tokenizer(plan, running.notice)
         return finish_corpus(plan, records, running)
@@ -116,7 +116,7 @@ def _some(units: Sequence[Unit]) -> str:
     return ", ".join(unit.file.name for unit in units[:5]) + (", …" if len(units) > 5 else "")
 
 
-def _gathered(corpus: Corpus) -> Sequence[UnitRecord | Unit]:
+def _gathered(plan: Plan, corpus: Corpus) -> Sequence[UnitRecord | Unit]:
     """What slices have made of every unit, a Unit where it kills its workers."""
     failures = corpus.board.failures()
     records = [corpus.standing(unit) or unit for unit in corpus.units]
@@ -125,10 +125,7 @@ def _gathered(corpus: Corpus) -> Sequence[UnitRecord | Unit]:
         failures[unit.stem].reason for unit in missing if unit.stem in failures and not failures[unit.stem].deaths
     ]
     if reasons:
-        error = PrepareError(reasons[0])
-        for other in reasons[1:]:
-            error.add_note(f"also: {other}")
-        raise error
+        raise with_others(PrepareError(reasons[0]), reasons[1:], listing_of(plan))
     left = [unit.file.name for unit in missing if unit.stem not in failures]
     if left:
         names = ", ".join(left[:5])

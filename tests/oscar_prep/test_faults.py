@@ -388,6 +388,23 @@ def test_a_file_that_vanishes_while_others_are_read_is_named_when_the_others_are
         prepare(plan, Running(max_bad_share=0.1))
 
 
+def test_of_many_damaged_files_a_few_are_named_and_where_all_are_listed(
+    tmp_path: Path, inputs: Path, arguments: Callable[[Path], list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for part in range(20):
+        (inputs / f"cut_{part}.jsonl.gz").write_bytes(gzip.compress(b"{}")[:-5])
+    assert run(arguments(tmp_path / "out")) == 1
+    error = capsys.readouterr().err
+    assert error.count("is damaged: it is cut short") == 6
+    assert f"hint: and 14 more: `symbert status {tmp_path / 'out'} --json` lists all\n" in error
+    assert run(["status", str(tmp_path / "out"), "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["failed"]) == 20
+    for part in range(3):
+        (inputs / f"part_{part}.jsonl").unlink()
+    assert run(arguments(tmp_path / "new")) == 1
+    assert "hint: and 14 more\n" in capsys.readouterr().err
+
+
 # The disk
 
 
