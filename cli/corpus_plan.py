@@ -29,6 +29,8 @@ def plan_of(parameters: Mapping[str, Any], quiet: bool) -> "Plan":
     from durable.settings import validated
     from oscar_prep.configuration import DROPPED_CATEGORIES, Configuration
     from oscar_prep.errors import PrepareError
+    from oscar_prep.first_records import check_first_records
+    from oscar_prep.inputs import STATE
     from oscar_prep.sources import Sources
 
     settings = {name: parameters[name] for name in AS_GIVEN}
@@ -43,7 +45,10 @@ def plan_of(parameters: Mapping[str, Any], quiet: bool) -> "Plan":
     configuration.layout.check()
     sources = Sources(parameters["blocklists"], parameters["kenlm"], parameters["language_model"])
     plan = _plan(parameters["inputs"], parameters["tokenizer"], configuration, sources, quiet)
-    return _with_output(plan, parameters["out"] or "", parameters["staging"])
+    plan = _with_output(plan, parameters["out"] or "", parameters["staging"])
+    if parameters["max_bad_share"] < 1 and not (plan.out / STATE).is_file():
+        check_first_records(plan.files, configuration.layout)
+    return plan
 
 
 def _plan(inputs: list[str], tokenizer: str, configuration: "Configuration", sources: "Sources", quiet: bool) -> "Plan":

@@ -31,14 +31,17 @@ def train(
     quiet: Quiet = False,
 ) -> int:
     """Train a WordPiece tokenizer like BERT's; the same text gives the same tokenizer, byte for byte."""
+    from oscar_prep.first_records import check_first_records
     from oscar_prep.layout import Layout
     from oscar_prep.shard_texts import ShardTexts
     from oscar_prep.wordpiece import check_new_folder, save, train_wordpiece
 
     check_new_folder(out)
     files = found_inputs(inputs, quiet).files
+    layout = Layout(content_field)
+    check_first_records(files, layout)
     with progress("tokenizer", "B", quiet=quiet) as callback:
-        texts = ShardTexts(files, Layout(content_field), passes=2, progress=callback)
+        texts = ShardTexts(files, layout, passes=2, progress=callback)
         trained = train_wordpiece(texts, vocabulary_size, lower_case=not cased)
     save(trained, out)
     size = trained.get_vocab_size()

@@ -122,6 +122,58 @@ def test_the_funnel_is_printed(arguments: list[str], capsys: pytest.CaptureFixtu
     assert "1 units as the manifest says" in capsys.readouterr().out
 
 
+FOREIGN = {
+    "text": "the fox " * 30,
+    "meta": {"title": "fox", "page": {"link": "a"}},
+    "id": 5,
+    "url": "https://a.example",
+}
+
+
+@pytest.mark.parametrize(
+    ("command", "fields", "reason"),
+    [
+        ("prepare", "--content-field body", "Object missing required field `body`"),
+        ("prepare", "--content-field id", "Expected `str`, got `int` - at `$.id`"),
+        ("prepare", "--content-field text --url-field id", "Expected `str | null`, got `int` - at `$.id`"),
+        ("estimate", "--content-field body", "Object missing required field `body`"),
+        ("tokenizer train", "--content-field body", "Object missing required field `body`"),
+    ],
+)
+def test_a_wrong_field_is_refused_by_the_first_records_before_the_rest_is_read(
+    arguments: list[str], shard: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str,
+    fields: str, reason: str,
+) -> None:  # fmt: skip
+    if command == "tokenizer train":
+        arguments = ["tokenizer", "train", str(shard), "--out", str(tmp_path / "out"), "--quiet"]
+    elif command == "estimate":
+        arguments = [*arguments, "--estimate", "0.5"]
+    shard.write_text("not JSON\n" + (json.dumps(FOREIGN) + "\n") * 5000)
+    for part in range(20):  # what is not looked at could not be read
+        (shard.parent / f"part_{part}.jsonl.zst").write_bytes(b"\x28\xb5\x2f\xfd cut")
+    arguments[arguments.index(str(shard))] = str(shard.parent)
+    assert run([*arguments, *fields.split()]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: none of the first 999 records is a document; the first is part.jsonl line 2: ")
+    assert reason in error
+    assert error.endswith("the fields to read; text is in `text`, `url`, `meta.title`, `meta.page.link`\n")
+    assert not (tmp_path / "out").exists()
+
+
+def test_first_records_without_a_text_are_the_runs_to_judge_where_others_have_one_or_all_may_be_put_aside(
+    arguments: list[str], shard: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = shard.read_text()
+    shard.write_text(json.dumps(FOREIGN) + "\n" + lines)
+    assert run([*arguments, "--max-bad-share", "0.1"]) == 3
+    shard.write_text((json.dumps(FOREIGN) + "\n") * 1001 + lines)
+    out = ["--out", str(shard.parents[1] / "other"), "--max-bad-share"]
+    capsys.readouterr()
+    assert run([*arguments, *out, "0.99"]) == 1
+    assert "none of the first 1,000 records" in capsys.readouterr().err
+    assert run([*arguments, *out, "1"]) == 3
+
+
 @pytest.mark.parametrize("command", ["prepare", "tokenizer train"])
 def test_without_msgspec_a_command_that_reads_a_corpus_says_in_one_line_what_to_install(
     arguments: list[str],

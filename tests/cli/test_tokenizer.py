@@ -65,8 +65,10 @@ def test_records_of_another_field_are_refused_with_the_field_that_was_expected_a
     command = ["tokenizer", "train", str(tmp_path / "part.jsonl"), "--out", str(tmp_path / "new"), "--quiet"]
     assert run(command) == 1
     error = capsys.readouterr().err
-    assert error.startswith("error: none of 2 lines is a document; the first is part.jsonl line 1: Object missing")
-    assert 'hint: --content-field names the text where it is not `content`; the line begins \'{"text"' in error
+    assert error.startswith(
+        "error: none of the first 2 records is a document; the first is part.jsonl line 1: Object m"
+    )
+    assert error.endswith("hint: --content-field and --url-field name the fields to read; text is in `text`\n")
     assert not (tmp_path / "new").exists()
     assert run([*command, "--content-field", "text"]) == 0
     assert "from 2 documents" in capsys.readouterr().out
