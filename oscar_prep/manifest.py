@@ -12,7 +12,6 @@ from durable.errors import with_hint
 from durable.files import write_bytes, write_json
 from durable.remote import Place
 from durable.tasks import ATTEMPTS
-from oscar_prep.configuration import Configuration
 from oscar_prep.errors import PrepareError
 from oscar_prep.inputs import WHAT_TO_GIVE
 from oscar_prep.ledger import Ledger
@@ -31,6 +30,7 @@ from oscar_prep.shards import (
 )
 from oscar_prep.tokenizer import TOKENIZER_FILE
 
+WHICH_FIELD = "--content-field names the text where it is not `content`"
 WHICH_FOLDER = "give the folder that `symbert prepare` was given as --out"
 
 
@@ -51,7 +51,7 @@ def finish(plan: Plan, outcomes: Sequence[UnitRecord | Unit], max_bad_share: flo
         records = _cut_validation(plan, records)
         total = total_of(records)
     total.check(configuration.sequence_length)
-    _check_samples(total, configuration, lost)
+    _check_samples(plan, records, total, lost)
     _remove_left_out(plan, outcomes)
     splits = splits_of(records)
     for name, content in dataset_files(splits, configuration.sequence_length, plan.tokenizer.dtype).items():
@@ -230,14 +230,14 @@ def _check_bad_share(corpus: Path, records: Sequence[UnitRecord], total: Ledger,
     first = _first_bad_line(corpus, records)
     message = (
         f"{total.invalid:,} of {total.documents:,} lines are no documents, more than the share of {max_bad_share:g} "
-        f"that --max-bad-share allows; the first is {first['file']} line {first['line']}: {first['reason']}"
+        f"that --max-bad-share allows; {_where(first)}"
     )
-    field = "--content-field names the text where it is not `content`"
     if not total.samples[TRAIN]:
-        raise with_hint(PrepareError(message), f"{field}; the line begins {first['start'][:80]!r}")
+        raise with_hint(PrepareError(message), f"{WHICH_FIELD}; the line begins {first['start'][:80]!r}")
     raise with_hint(
         PrepareError(message),
-        f"{corpus / 'quarantine'} gives the line and reason of each; {field}, --max-bad-share 1 puts all of them aside",
+        f"{corpus / 'quarantine'} gives the line and reason of each; {WHICH_FIELD}, "
+        "--max-bad-share 1 puts all of them aside",
     )
 
 
@@ -248,15 +248,26 @@ def _first_bad_line(corpus: Path, records: Sequence[UnitRecord]) -> dict[str, An
     return line
 
 
-def _check_samples(total: Ledger, configuration: Configuration, lost: Sequence[str]) -> None:
+def _where(line: dict[str, Any]) -> str:
+    return f"the first is {line['file']} line {line['line']}: {line['reason']}"
+
+
+def _check_samples(plan: Plan, records: Sequence[UnitRecord], total: Ledger, lost: Sequence[str]) -> None:
+    configuration = plan.configuration
     if not total.samples[TRAIN]:
+        parts = [f"{count:,} by {name}" for name, count in total.dropped.items()]
+        if total.invalid:
+            parts.append(
+                f"{total.invalid:,} that are no documents; {_where(_first_bad_line(plan.out, records))}; {WHICH_FIELD}"
+            )
         left_out = f"; left out, for they kill the process that reads them: {_some(lost)}" if lost else ""
+        lines = "lines" if total.invalid else "documents"
         raise with_hint(
             PrepareError(
-                f"no training sample: {total.kept:,} of {total.documents:,} documents were kept, "
+                f"no training sample: {total.kept:,} of {total.documents:,} {lines} were kept, "
                 f"with {total.tokens:,} tokens; one sample takes {configuration.sequence_length}{left_out}"
             ),
-            f"dropped were {', '.join(f'{count:,} by {name}' for name, count in total.dropped.items())}",
+            f"dropped were {', '.join(parts)}",
         )
     if configuration.validation_samples and not total.samples[VALIDATION]:
         raise with_hint(

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -172,6 +173,18 @@ def test_first_records_without_a_text_are_the_runs_to_judge_where_others_have_on
     assert run([*arguments, *out, "0.99"]) == 1
     assert "none of the first 1,000 records" in capsys.readouterr().err
     assert run([*arguments, *out, "1"]) == 3
+
+
+def test_what_was_dropped_and_what_is_no_document_add_up_where_nothing_is_left(
+    arguments: list[str], shard: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shard.write_text("broken\n" * 3)
+    assert run([*arguments, "--max-bad-share", "1"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: no training sample: 0 of 3 lines were kept, with 0 tokens")
+    assert "3 that are no documents; the first is part.jsonl line 1: JSON is malformed" in error
+    dropped = re.findall(r"([0-9]+) (?:by|that)", error.partition("dropped were")[2])
+    assert sum(map(int, dropped)) == 3
 
 
 @pytest.mark.parametrize("command", ["prepare", "tokenizer train"])
