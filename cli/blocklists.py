@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.console import AsJson, Quiet, print_json, progress, say
+from cli.console import AsJson, Quiet, print_json, progress, say, show
 from cli.values import refuse
 
 app = typer.Typer(help="Fetch UT1 blocklists, compile them into one index, ask it about a URL.", no_args_is_help=True)
@@ -41,8 +41,8 @@ def fetch(
     if as_json:
         print_json(lock)
     else:
-        print(f"{out}: {len(lock['files'])} files of {lock['archive_bytes']:,} bytes, sha256 {lock['archive_sha256']}")
-        print(f"{lock['licence']}, {lock['attribution']}")
+        show(f"{out}: {len(lock['files'])} files of {lock['archive_bytes']:,} bytes, sha256 {lock['archive_sha256']}")
+        show(f"{lock['licence']}, {lock['attribution']}")
 
 
 @app.command()
@@ -62,8 +62,8 @@ def compile(
         return
     for name, facts in header["lists"].items():
         oddities = "; ".join(f"{count:,} {what}" for what, count in facts["oddities"].items())
-        print(f"{name:<24}{facts['hosts']:>12,} hosts {facts['addresses']:>10,} addresses  {oddities}".rstrip())
-    print(f"{out}: {header['entries']:,} entries, {out.stat().st_size:,} bytes; {header['licence']}")
+        show(f"{name:<24}{facts['hosts']:>12,} hosts {facts['addresses']:>10,} addresses  {oddities}".rstrip())
+    show(f"{out}: {header['entries']:,} entries, {out.stat().st_size:,} bytes; {header['licence']}")
 
 
 @app.command()
@@ -81,9 +81,9 @@ def lookup(
         print_json(verdicts)
         return
     for verdict in verdicts:
-        print(f"{verdict['url']}: {verdict['verdict']}")
+        show(f"{verdict['url']}: {verdict['verdict']}")
         for match in verdict["matches"]:
-            print(f"  {', '.join(match['categories'])}: {match['kind']} {match['entry']}")
+            show(f"  {', '.join(match['categories'])}: {match['kind']} {match['entry']}")
     if any(verdict["verdict"] == "bad_url" for verdict in verdicts):
         say("note: a bad_url leads to no host, so no list can name it")
 

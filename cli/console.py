@@ -18,9 +18,26 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress, on
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 
 
+CONTROL = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
+"""What a terminal may obey, such as the escape that begins a change of its title, written as it would be in Python."""
+IN_TEXT = {code: written for code, written in CONTROL.items() if chr(code) not in "\n\t"}
+IN_JSON = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
+"""Those that JSON leaves as they are."""
+
+
+def one_line(text: object) -> str:
+    """What a file says of itself, such as a URL, with every control character made visible, newlines too."""
+    return str(text).translate(CONTROL)
+
+
 def say(text: str) -> None:
-    """One line for the user on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    """One line for the user on stderr; control characters but newlines and tabs are made visible."""
+    print(text.translate(IN_TEXT), file=sys.stderr, flush=True)
+
+
+def show(text: str, end: str = "\n") -> None:
+    """Text for the user on stdout; control characters but newlines and tabs are made visible."""
+    print(text.translate(IN_TEXT), end=end, flush=True)
 
 
 def print_error(error: BaseException) -> None:
@@ -32,7 +49,7 @@ def print_error(error: BaseException) -> None:
 
 def print_json(document: Any) -> None:
     """One JSON document on stdout."""
-    print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
+    print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False).translate(IN_JSON))
 
 
 def command_line(context: typer.Context) -> str:

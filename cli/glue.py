@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from cli.console import AsJson, Quiet, print_json, progress, say
+from cli.console import AsJson, Quiet, print_json, progress, say, show
 from cli.engine import EngineName, RayAddress, SliceOption
 from cli.values import Device, ProtocolAssignments, number, refuse, refused_as
 
@@ -128,7 +128,7 @@ def glue(
 def show_outcome(outcome: "Outcome[Any]", out: Path, table: Mapping[str, Any] | str, *, quiet: bool) -> bool:
     """Print the table, as a text or within one JSON document, and what became of the cells; whether any failed."""
     if isinstance(table, str):
-        print(table, end="")
+        show(table, end="")
     else:
         counts = {"trained": outcome.trained, "found": outcome.found, "left": outcome.left}
         print_json({**counts, "failed": outcome.failed, **table})

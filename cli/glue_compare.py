@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.console import AsJson, print_json
+from cli.console import AsJson, print_json, show
 from cli.glue import Average
 
 if TYPE_CHECKING:
@@ -40,13 +40,13 @@ def glue_compare(
         noise = {"kind": one.noise, "numbers": _numbers(noisy)} if noisy else None
         print_json({"first": one.name, "second": other.name, "numbers": _numbers(differences), "noise": noise})
         return
-    print(_markdown(one.name, other.name, differences), end="")
+    show(_markdown(one.name, other.name, differences), end="")
     if noisy:
-        print(f"\nOn sentences with noise, {one.noise}:\n")
-        print(_markdown(one.name, other.name, noisy), end="")
+        show(f"\nOn sentences with noise, {one.noise}:\n")
+        show(_markdown(one.name, other.name, noisy), end="")
     elif one.noise != other.noise:
         kinds = ", ".join(f"{model.noise or 'none'} of {model.name}" for model in (one, other))
-        print(f"\nOn clean sentences alone: the noise is not the same ({kinds})")
+        show(f"\nOn clean sentences alone: the noise is not the same ({kinds})")
 
 
 def _numbers(differences: "list[Difference]") -> dict[str, Any]:

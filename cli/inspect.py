@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from cli.console import AsJson, print_json
+from cli.console import AsJson, one_line, print_json, show
 from cli.values import refuse
 from durable.errors import with_hint
 
@@ -121,8 +121,8 @@ def _show_sample(corpus: Any, index: int, split: str, as_json: bool) -> None:
     for piece in pieces:
         document = piece.document
         begins = "" if piece.document_start == 0 else f", from its token {piece.document_start:,} on"
-        print(f"── tokens {piece.start} to {piece.end - 1}: {document['url'] or 'no URL'} ({_place(document)}{begins})")
-        print(piece.text)
+        show(f"── tokens {piece.start} to {piece.end - 1}: {_url(document)} ({_place(document)}{begins})")
+        show(piece.text)
 
 
 def _show_hosts(hosts: list[Any], as_json: bool) -> None:
@@ -178,7 +178,7 @@ def _show(as_json: bool, groups: dict[str, list[dict[str, Any]]]) -> None:
         return
     for name, documents in groups.items():
         if len(groups) > 1:
-            print(f"{name}: {'' if documents else 'no document'}")
+            show(f"{name}: {'' if documents else 'no document'}")
         for document in documents:
             _print_document(document)
 
@@ -186,28 +186,33 @@ def _show(as_json: bool, groups: dict[str, list[dict[str, Any]]]) -> None:
 def _print_document(document: dict[str, Any]) -> None:
     fate = "kept" if document["kept"] else f"dropped by {document['failing'][0]['rule']}"
     score = "" if document["harmful_pp"] is None else f", harmful_pp {document['harmful_pp']:.6g}"
-    print(f"{document['url'] or 'no URL'} ({_place(document)}): {fate}{score}, {document['bytes']:,} bytes")
+    show(f"{_url(document)} ({_place(document)}): {fate}{score}, {document['bytes']:,} bytes")
     for failing in document["failing"]:
-        print(f"  {failing['rule']}: {failing['value']}; wanted {failing['wanted']}")
+        show(f"  {failing['rule']}: {one_line(failing['value'])}; wanted {failing['wanted']}")
     if document["kept"]:
         number = document["sample"]
         place = "in the tail that fills no sample" if number is None else f"from sample {number} on"
-        print(f"  {document['tokens']:,} tokens of {document['split']}, {place}")
+        show(f"  {document['tokens']:,} tokens of {document['split']}, {place}")
     if document.get("problem"):
-        print(f"  {document['problem']}")
+        show(f"  {document['problem']}")
     if document.get("text") is not None:
         text = document["text"]
-        print("  │ " + text[:SHOWN_CHARACTERS].replace("\n", "\n  │ ") + (" …" if len(text) > SHOWN_CHARACTERS else ""))
+        show("  │ " + text[:SHOWN_CHARACTERS].replace("\n", "\n  │ ") + (" …" if len(text) > SHOWN_CHARACTERS else ""))
+
+
+def _url(document: dict[str, Any]) -> str:
+    return one_line(document["url"] or "no URL")
 
 
 def _place(document: dict[str, Any]) -> str:
-    return f"{document['file']} line {document['line']:,}"
+    return f"{one_line(document['file'])} line {document['line']:,}"
 
 
 def _print_table(rows: list[dict[str, str]]) -> None:
     """Rows with the same keys, as columns; numbers to the right."""
     if not rows:
         return
+    rows = [{name: one_line(cell) for name, cell in row.items()} for row in rows]
     columns = list(rows[0])
     widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in columns}
     for row in [dict(zip(columns, columns, strict=True)), *rows]:
@@ -215,4 +220,4 @@ def _print_table(rows: list[dict[str, str]]) -> None:
             row[name].ljust(widths[name]) if name in ("host", "reasons") else row[name].rjust(widths[name])
             for name in columns
         ]
-        print("  ".join(cells).rstrip())
+        show("  ".join(cells).rstrip())

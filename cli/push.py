@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli.console import AsJson, print_json, say
+from cli.console import AsJson, print_json, say, show
 from cli.values import refuse, refused_as
 
 Folder = Annotated[Path, typer.Argument(help="A folder of `symbert export`.")]
@@ -29,9 +29,9 @@ def push(
         print_json(facts)
         return
     for name, size in files.items():
-        print(f"{size:>14,} {name}")
+        show(f"{size:>14,} {name}")
     done = f"commit {facts['commit']}" if facts["commit"] else "not uploaded"
-    print(f"{facts['bytes']:>14,} bytes to {repo}: {done}")
+    show(f"{facts['bytes']:>14,} bytes to {repo}: {done}")
 
 
 def _refuse_wrong_name(repo: str) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from cli.console import AsJson, Quiet, print_json, say
+from cli.console import AsJson, Quiet, print_json, say, show
 
 Format = Literal["html", "md", "csv", "latex", "json"]
 
@@ -55,6 +55,6 @@ def report(
     if as_json:
         print_json({"written": written, **counts})
         return
-    print("\n".join(written))
+    show("\n".join(written))
     if not quiet:
         say(", ".join(f"{count} {name}" for name, count in counts.items()))

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.console import AsJson, print_json
+from cli.console import AsJson, print_json, show
 from cli.values import refuse
 from durable.errors import DurableError, with_hint
 
@@ -38,7 +38,7 @@ def status(
         if as_json:
             print_json(found)
         else:
-            print("\n".join(_lines(found)), flush=True)
+            show("\n".join(_lines(found)))
         if not watch or found["tasks"] in (None, found["done"]):
             return 0
         time.sleep(SECONDS_BETWEEN_LOOKS)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from cli.console import AsJson, print_json, say
+from cli.console import AsJson, print_json, say, show
 from durable.signals import EXIT_DONE, EXIT_QUARANTINED
 
 
@@ -26,9 +26,9 @@ def verify(
         print_json({"corpus_hash": manifest["corpus_hash"], "damage": [vars(found) for found in damage]})
     else:
         for found in damage:
-            print(f"{found.file}: {found.problem}")
+            show(f"{found.file}: {found.problem}")
         if not damage:
-            print(
+            show(
                 f"{corpus}: {len(manifest['units'])} units as the manifest says, corpus {manifest['corpus_hash'][:16]}…"
             )
     if damage:

@@ -1,3 +1,4 @@
+import json
 import shlex
 
 import pytest
@@ -68,3 +69,18 @@ def test_the_command_line_of_a_record_does_the_same_again(words: list[str]) -> N
     command.main(words[1:], prog_name="make", standalone_mode=False)
     command.main(shlex.split(seen[0][3])[1:], prog_name="make", standalone_mode=False)
     assert seen[0] == seen[1]
+
+
+def test_control_characters_of_what_is_said_are_visible(capsys: pytest.CaptureFixture[str]) -> None:
+    hostile = "a\x1b]0;title\x07\x9b31m\x7f\r\tb\nc é"
+    visible = "a\\x1b]0;title\\x07\\x9b31m\\x7f\\x0d\tb\nc é"
+    console.say(hostile)
+    console.show(hostile)
+    console.print_error(ValueError(hostile))
+    printed = capsys.readouterr()
+    assert printed.out == f"{visible}\n"
+    assert printed.err == f"{visible}\nerror: {visible}\n"
+    console.print_json({hostile: hostile})
+    text = capsys.readouterr().out
+    assert json.loads(text) == {hostile: hostile}
+    assert not any(letter in text for letter in "\x1b\x07\x9b\x7f\r")

@@ -222,3 +222,34 @@ def test_scores_of_parquet_that_are_no_numbers_are_null_in_json(
     assert shown[1]["failing"][0]["value"] == "inf"
     pieces = asked(capsys, "inspect", made, "--sample", 0)["pieces"]
     assert pieces[0]["document"]["harmful_pp"] is None
+
+
+def test_what_a_terminal_would_obey_is_shown_and_not_sent(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hostile = "\x1b]0;owned\x07\x9b2J"
+    records = [
+        {
+            "content": f"{n} {TEXT}{hostile}",
+            "warc_headers": {"warc-target-uri": f"https://{hostile}.example/\n{n}{hostile}"},
+            "metadata": {"harmful_pp": 3.0 + n, "quality_warnings": [hostile] if n == 1 else None},
+        }
+        for n in range(8)
+    ]
+    (tmp_path / "in").mkdir()
+    path = tmp_path / "in" / f"pages{hostile}.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    made = prepared(corpus, tmp_path / "in")
+    capsys.readouterr()
+    for question in (["--near", "harmful_pp=5"], ["--top-dropped"], ["--sample", "0"]):
+        more = [] if question[0] == "--sample" else ["--input", str(tmp_path / "in")]
+        assert run(["inspect", str(made), *question, *more]) == 0
+        printed = capsys.readouterr().out
+        assert "\\x1b]0;owned\\x07\\x9b2j" in printed.lower()
+        assert not set(hostile) & set(printed) & set("\x1b\x07\x9b")
+        assert "example/\n" not in printed
+    path.unlink()
+    assert run(["prepare", str(tmp_path / "in"), "--out", str(made), "--tokenizer", str(corpus / "tokenizer")]) == 1
+    assert "\x1b" not in capsys.readouterr().err
+    assert run(["inspect", str(made), "--url", f"https://a.example/{hostile}"]) == 1
+    assert "\x1b" not in capsys.readouterr().err
