@@ -78,6 +78,10 @@ class Trainer:
             loss += part_loss.detach()
         return loss, self._update(step)
 
+    def release(self) -> None:
+        """Let go of DistributedDataParallel, as has to be done before the ranks part; there is no step after it."""
+        self.predictor.forward = self.predictor.module
+
     def _alone_until(self, last: bool) -> contextlib.AbstractContextManager[None]:
         """Gradients are exchanged once a step, with its last micro-batch."""
         return contextlib.nullcontext() if last or self.ranks.count == 1 else self.predictor.forward.no_sync()

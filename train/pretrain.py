@@ -88,7 +88,9 @@ def pretrain(
         costs = preflight(corpus, recipe, found)
         if found.type == "cpu":
             keep_freed_memory()
-        run = Run(out, corpus, Trainer(model, recipe, found, ranks), costs, checkpoint)
+        trainer = Trainer(model, recipe, found, ranks)
+        stack.callback(trainer.release)
+        run = Run(out, corpus, trainer, costs, checkpoint)
         if not ranks.first:
             return run.train(None, request, stop, silent)
         record = identity(recipe, corpus, start)

@@ -1,7 +1,9 @@
 """The processes of one run: one, unless torchrun or srun started several."""
 
 import contextlib
+import gc
 import os
+import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -93,7 +95,11 @@ def local_rank() -> int:
 
 @contextlib.contextmanager
 def joined(device: torch.device) -> Iterator[Ranks]:
-    """Join the other processes for the length of the block: nccl between GPUs, gloo between CPUs."""
+    """Join the other processes for the length of the block: nccl between GPUs, gloo between CPUs.
+
+    The block lets go of every DistributedDataParallel at its end. One that outlives its process group later waits for
+    a thread of it, which may itself wait for the interpreter: the process never ends (pytorch#56297).
+    """
     settings = rank_settings(os.environ)
     if settings is None or settings["WORLD_SIZE"] == 1:
         yield ALONE
@@ -116,5 +122,16 @@ def joined(device: torch.device) -> Iterator[Ranks]:
         ) from None
     try:
         yield Ranks(settings["RANK"], settings["WORLD_SIZE"])
+    except BaseException as error:
+        _clear_frames(error)
+        raise
     finally:
+        gc.collect()
         distributed.destroy_process_group()
+
+
+def _clear_frames(error: BaseException | None) -> None:
+    """Drop what the frames behind an exception, and behind what it came of, still hold: a wrapper may be among it."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__context__
