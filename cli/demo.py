@@ -97,7 +97,7 @@ def _pretrain_options(corpus: Path, tokenizer: Path, scale: Scale) -> list[str]:
 
 
 def _glue_options(out: Path, scale: Scale) -> list[str]:
-    protocol = [f"epochs={scale.epochs}", "learning_rate=3e-4", "max_length=64"]
+    protocol = [f"epochs={scale.epochs}", "learning_rate=3e-4", "max_length=32"]
     settings = [word for setting in protocol for word in ("--set", setting)]
     options = ["--data-dir", str(out / "glue"), "--tasks", "cola,rte", "--seeds", str(scale.seeds), *settings]
     return [*options, "--device", "cpu", "--out", str(out / "scores")]

@@ -8,6 +8,7 @@ from typing import Any
 from durable.settings import read_toml
 from report.errors import ReportError
 from train.metrics import read_metrics
+from train.positions import untrained_positions
 
 # Query, key and score of one head; d is the head size.
 FORMULAS: Mapping[str, str] = {
@@ -138,8 +139,9 @@ def _glue(glue: Path) -> str:
 
 
 def _limits(config: Mapping[str, Any], names: list[str]) -> str:
+    untrained = untrained_positions(config)
     lines = [
-        f"- Inputs are at most {config['max_position_embeddings']} tokens.",
+        f"- Inputs are at most {config['max_position_embeddings']} tokens" + (f"; {untrained}." if untrained else "."),
         "- Pre-training rows are cut without regard to documents: attention crosses their borders.",
         "- The text is from the web; the model repeats its biases.",
     ]

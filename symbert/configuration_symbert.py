@@ -85,6 +85,7 @@ class SymbertConfig(PreTrainedConfig):
       (pre; Xiong et al., 2020), or before each sub-layer and before its output projection (sub; Wang et al., 2022);
     - `feed_forward_bias`: whether the two feed-forward projections have biases;
     - `position_embedding`: learned, or sinusoidal (fixed; Vaswani et al., 2017, section 3.5);
+    - `trained_positions`: how many positions the samples of pre-training reached, where it is known;
     - `type_vocab_size` may be 0: no token type embeddings, and token types are ignored, as in DistilBERT.
 
     Raises SymbertError for an unknown field, operator or initialisation, and for sizes that do not fit together.
@@ -115,6 +116,7 @@ class SymbertConfig(PreTrainedConfig):
     norm_placement: str = "post"
     feed_forward_bias: bool = True
     position_embedding: str = "learned"
+    trained_positions: int | None = None
     auto_map: dict[str, str] = field(default_factory=AUTO_MAP.copy)
 
     def __post_init__(self, _saved: dict[str, Any] | None = None, **others: Any) -> None:

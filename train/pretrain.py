@@ -15,7 +15,7 @@ from durable.locks import LOCK_NAME, folder_lock
 from durable.progress import ProgressCallback, silent, unheard
 from durable.settings import difference, dump_toml
 from durable.signals import StopRequest
-from symbert import SymbertForMaskedLM
+from symbert import SymbertConfig, SymbertForMaskedLM
 from symbert.from_bert import load_bert, start_from_bert
 from train.checkpoint import (
     WEIGHTS,
@@ -34,6 +34,7 @@ from train.environment import ASSUMPTIONS, identity, invocation, read_environmen
 from train.errors import TrainError
 from train.loop import Trainer
 from train.metrics import MetricsLog, refuse_gaps
+from train.positions import trained_positions, untrained_positions
 from train.preflight import Preflight, preflight
 from train.ranks import Ranks, joined
 from train.recipe import Recipe, symbert_config
@@ -83,6 +84,8 @@ def pretrain(
                 _refuse_other_settings(out, identity(recipe, corpus, start))
                 sweep_partials(out)
             newest = _newest(out, notice) if ranks.first else None
+            model.config.trained_positions = trained_positions(recipe, init_from)
+            _say_untrained(model.config, notice if ranks.first else unheard)
         request = stack.enter_context(StopRequest())
         checkpoint = _found_by_all(newest, out, ranks, found)
         costs = preflight(corpus, recipe, found)
@@ -120,6 +123,9 @@ def dry_run(
         corpus.check_hashes()
         if init_from is not None:
             _start_from(first_model(recipe), init_from, notice)
+    config = symbert_config(recipe.model)
+    config.trained_positions = trained_positions(recipe, init_from)
+    _say_untrained(config, notice)
     return preflight(corpus, recipe, found, steps_done=checkpoint.step if checkpoint else 0)
 
 
@@ -198,6 +204,11 @@ def _start_from(model: Any, folder: Path, notice: Notice) -> None:
     for start in start_from_bert(model, load_bert(folder)):
         how = "stays random" if start.error is None else f"starts from {folder}, relative error {start.error:.3g}"
         notice(f"layer {start.layer}, {start.operator}: {how}")
+
+
+def _say_untrained(config: SymbertConfig, notice: Notice) -> None:
+    if untrained := untrained_positions(config.to_dict()):
+        notice(f"{untrained}; model.max_position_embeddings says how many there are")
 
 
 def _refuse_other_folders(out: Path) -> None:

@@ -44,7 +44,7 @@ class ModelSection(Section):
     hidden_act: str = "gelu"
     """Activation of the feed-forward layer, by its name in transformers."""
     max_position_embeddings: int = Field(512, gt=0)
-    """Positions; no sample may be longer."""
+    """Positions; no sample may be longer. Default: data.sequence_length."""
     type_vocab_size: int = Field(2, ge=0)
     """Token types, of which pre-training uses type 0 alone; 0 leaves them out of the model."""
     norm_placement: Literal["post", "pre", "sub"] = "post"
@@ -187,7 +187,11 @@ class Recipe(Section):
     @model_validator(mode="after")
     def samples_have_positions(self) -> Self:
         length, positions = self.data.sequence_length, self.model.max_position_embeddings
-        if length > positions:
+        if "max_position_embeddings" not in self.model.model_fields_set:
+            # Before anybody else has the recipe, which is frozen for them.
+            model = self.model.model_copy(update={"max_position_embeddings": length})
+            object.__setattr__(self, "model", model)
+        elif length > positions:
             raise ValueError(
                 f"data.sequence_length {length} does not fit into model.max_position_embeddings {positions}"
             )

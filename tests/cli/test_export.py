@@ -95,6 +95,23 @@ def test_an_exported_graph_computes_the_same_in_onnxruntime(
     torch.testing.assert_close(torch.from_numpy(found)[ids != 0], expected[ids != 0], atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("trained", "said"),
+    [
+        (19, "- Inputs are at most 19 tokens."),
+        (
+            7,
+            "- Inputs are at most 19 tokens; positions 8 to 19 are untrained, since pre-training had samples of 7 "
+            "tokens.",
+        ),
+    ],
+)
+def test_the_card_names_positions_that_were_never_trained(tmp_path: Path, trained: int, said: str) -> None:
+    origin = checkpoint(tmp_path / "origin", trained_positions=trained)
+    assert run(["export", str(origin), "--out", str(tmp_path / "hub"), "--format", "hub"]) == 0
+    assert said in (tmp_path / "hub" / "README.md").read_text("utf-8").splitlines()
+
+
 @pytest.mark.slow
 def test_a_graph_of_another_head_has_that_heads_outputs(tmp_path: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")

@@ -66,6 +66,26 @@ def test_the_defaults_are_the_papers() -> None:
     assert (recipe.data.sequence_length, recipe.model.vocab_size, recipe.training.seed) == (512, 30_522, 1)
 
 
+@pytest.mark.parametrize(
+    ("source", "assignments", "positions"),
+    [
+        (None, [], 512),
+        (None, ["data.sequence_length=64"], 64),
+        (None, ["data.sequence_length=1024"], 1024),
+        (None, ["data.sequence_length=64", "model.max_position_embeddings=512"], 512),
+        ("demo", [], 32),
+        ("nano", [], 64),
+        ("bert-base-pairwise", [], 512),
+    ],
+)
+def test_a_model_has_the_positions_of_a_sample_unless_the_recipe_names_them(
+    source: str | None, assignments: list[str], positions: int
+) -> None:
+    recipe = load_recipe(source, assignments=assignments)
+    assert recipe.model.max_position_embeddings == positions
+    assert recipe.identity()["model"]["max_position_embeddings"] == positions
+
+
 def test_a_recipe_is_found_by_path_and_by_name() -> None:
     assert load_recipe(str(ROOT / "recipes" / "debug.toml")) == load_recipe("debug")
 
@@ -97,7 +117,10 @@ def test_every_key_of_a_recipe_is_described(section: str) -> None:
         ({"assignments": ["training.batch_size=0"]}, "`training.batch_size` = 0: should be greater than 0"),
         ({"assignments": ["training.precision=fp8"]}, "`training.precision` = 'fp8': should be "),
         ({"max_steps": 9_999}, "max_steps 9999 is below warmup_steps 10000"),
-        ({"assignments": ["data.sequence_length=513"]}, "data.sequence_length 513 does not fit"),
+        (
+            {"assignments": ["data.sequence_length=513", "model.max_position_embeddings=512"]},
+            "data.sequence_length 513 does not fit into model.max_position_embeddings 512",
+        ),
         ({"assignments": ["masking.mask_share=0.95"]}, "exceed 1 together"),
         ({"assignments": ["model.num_attention_heads=7"]}, "expected a multiple of the 7 heads"),
         ({"assignments": ["model.hidden_act=swoosh"]}, "`model.hidden_act` = 'swoosh'"),

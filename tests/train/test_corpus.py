@@ -190,7 +190,7 @@ def test_a_fitting_corpus_passes(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("recipe", "message"),
     [
-        (Recipe(model=FITTING.model), "holds samples of 32 tokens, the recipe expects 512"),
+        (Recipe(model=ModelSection(vocab_size=101)), "holds samples of 32 tokens, the recipe expects 512"),
         (Recipe(data=FITTING.data), "a tokenizer of 101 entries, the recipe's model has 30,522"),
     ],
 )

@@ -18,6 +18,8 @@ import torch
 from durable.files import file_sha256
 from durable.settings import read_toml
 from symbert import OPERATORS
+from symbert.checkpoint import load_checkpoint
+from symbert.export import fold
 from tests.corpora import write_corpus
 from tests.train.tiny import tiny_assignments, tiny_recipe
 from train.checkpoint import checkpoint_folder
@@ -411,6 +413,37 @@ def test_a_run_may_start_from_the_weights_of_another(corpus: Path, tmp_path: Pat
     with pytest.raises(TrainError, match=r"holds no model\.safetensors"):
         pretrain(corpus, tmp_path / "other", recipe, device="cpu", init_from=corpus)
     assert not (tmp_path / "other").exists()
+
+
+UNTRAINED = "positions 33 to 48 are untrained, since pre-training had samples of 32 tokens"
+
+
+@pytest.mark.parametrize("start", [pretrain, dry_run])
+@pytest.mark.parametrize("positions", [32, 48])
+def test_positions_that_no_sample_reaches_are_named(
+    corpus: Path, tmp_path: Path, start: Callable[..., object], positions: int
+) -> None:
+    said: list[str] = []
+    recipe = exact_recipe(model__max_position_embeddings=positions, schedule__max_steps=4)
+    start(corpus, tmp_path, recipe, device="cpu", notice=said.append)
+    assert [line.partition(";")[0] for line in said] == ([UNTRAINED] if positions == 48 else [])
+
+
+def test_a_checkpoint_says_how_many_positions_are_trained_by_the_run_and_by_what_it_started_from(
+    corpus: Path, tmp_path: Path, whole: Path
+) -> None:
+    trained = checkpoint_folder(whole, 20)
+    assert json.loads((trained / "config.json").read_text("utf-8"))["trained_positions"] == 32
+    bert = tmp_path / "bert"
+    fold(load_checkpoint(trained)).save_pretrained(bert)
+    for start, expected in ((trained, 32), (bert, 48)):
+        out = tmp_path / start.name / "run"
+        recipe = tiny_recipe("original", schedule__max_steps=4)
+        said: list[str] = []
+        outcome = pretrain(corpus, out, recipe, device="cpu", init_from=start, notice=said.append)
+        config = json.loads((checkpoint_folder(outcome.run, 4) / "config.json").read_text("utf-8"))
+        assert config["trained_positions"] == expected
+        assert any(UNTRAINED in line for line in said) == (expected == 32)
 
 
 def test_the_runtime_may_change_on_the_way(corpus: Path, tmp_path: Path) -> None:

@@ -23,7 +23,9 @@ WHICH = ("last", "all", "log")
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
 TOKENIZER_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 # Keys of config.json that say who wrote it, not what the model computes.
-BOOKKEEPING = frozenset({"_name_or_path", "architectures", "auto_map", "dtype", "torch_dtype", "transformers_version"})
+BOOKKEEPING = frozenset(
+    {"_name_or_path", "architectures", "auto_map", "dtype", "torch_dtype", "trained_positions", "transformers_version"}
+)
 # Likewise of tokenizer_config.json; model_max_length is the protocol's to say.
 TOKENIZER_BOOKKEEPING = frozenset({"name_or_path", "transformers_version", "model_max_length", "backend", "is_local"})
 

@@ -35,7 +35,7 @@ from train.glue.files import check_files
 from train.glue.finetune import steps_of
 from train.glue.labels import write_labels
 from train.glue.layouts import write_table
-from train.glue.loading import load_tokenizer
+from train.glue.loading import load_tokenizer, say_untrained
 from train.glue.order import jobs_of, start
 from train.glue.published import read_published
 from train.glue.queue import Job, Place, Queue, Watch, default_workers
@@ -140,6 +140,7 @@ class _Grid:
         }
         for subject in self.subjects:
             load_tokenizer(subject)
+            say_untrained(subject, request.protocol.max_length, notice)
         self.cells = [
             Cell(subject, task, seed) for task in request.tasks for subject in self.subjects for seed in request.seeds
         ]

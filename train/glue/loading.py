@@ -2,7 +2,7 @@
 
 import contextlib
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from durable.errors import with_hint
 from train.checkpoint import WEIGHTS
 from train.errors import TrainError
 from train.glue.checkpoint import Subject
+from train.positions import untrained_positions
 
 
 def load_tokenizer(subject: Subject) -> Any:
@@ -58,6 +59,13 @@ def has_token_types(subject: Subject) -> bool:
 def usable_length(config: Any, max_length: int) -> int:
     """`max_length`, or as many positions as the model has."""
     return min(max_length, getattr(config, "max_position_embeddings", max_length))
+
+
+def say_untrained(subject: Subject, max_length: int, notice: Callable[[str], None]) -> None:
+    """Tell `notice` where inputs of `max_length` tokens reach positions that pre-training has not."""
+    config = load_config(subject).to_dict()
+    if untrained := untrained_positions(config, max_length):
+        notice(f"{subject.name}: {untrained}; --set max_length={config['trained_positions']} leaves them out")
 
 
 def load_classifier(subject: Subject, num_labels: int, seed: int) -> Any:

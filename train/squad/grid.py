@@ -35,7 +35,7 @@ from train.glue.cells import (
 from train.glue.checkpoint import Subject, distinct, find_subjects
 from train.glue.failures import forget_failure, keep_failure, known_failure
 from train.glue.finetune import steps_of
-from train.glue.loading import load_tokenizer
+from train.glue.loading import load_tokenizer, say_untrained
 from train.glue.queue import Job, Place, Queue, Watch, default_workers
 from train.glue.request import Outcome
 from train.glue.stacks import board_key
@@ -81,6 +81,7 @@ def run_squad(
     out, data, protocol = request.out, request.data, request.protocol
     for subject in subjects:
         load_tokenizer(subject)
+        say_untrained(subject, protocol.max_length, notice)
         cut_into_windows(data.train[:1], subject, protocol)
     with folder_lock(out):
         sweep_partials(out)

@@ -15,6 +15,7 @@ from durable.signals import StopRequest
 from tests.train.glue.conftest import CheckpointFactory, write_tsv
 from train.errors import TrainError
 from train.glue.cells import leaderboard_text
+from train.glue.checkpoint import find_subject
 from train.glue.grid import run_grid
 from train.glue.protocol import ASSUMPTIONS, Protocol, resolve_protocol
 from train.glue.request import Request
@@ -52,6 +53,34 @@ def test_every_cell_is_trained_once_and_found_the_second_time(request_: Request)
     outcome = run_grid(request_)
     assert (outcome.trained, outcome.found) == (0, 4)
     assert cells(request_.out) == before
+
+
+@pytest.mark.parametrize(("max_length", "said"), [(8, []), (16, [16]), (128, [32])])
+def test_positions_that_pre_training_never_reached_are_named_where_inputs_may(
+    request_: Request, tmp_path: Path, max_length: int, said: list[int]
+) -> None:
+    folder = tmp_path / "short"
+    shutil.copytree(request_.checkpoints[0], folder)
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    (folder / "config.json").write_text(json.dumps({**config, "trained_positions": 8}), "utf-8")
+    request = replace(request_, checkpoints=[folder], protocol=Protocol(epochs=1, max_length=max_length))
+    heard: list[str] = []
+    run_grid(replace(request, tasks=[TASKS["cola"]], seeds=[1]), notice=heard.append)
+    assert heard == [
+        f"short: positions 9 to {last} are untrained, since pre-training had samples of 8 tokens; "
+        "--set max_length=8 leaves them out"
+        for last in said
+    ]
+
+
+def test_the_score_of_a_checkpoint_is_known_whether_or_not_its_trained_positions_are(
+    request_: Request, tmp_path: Path
+) -> None:
+    shutil.copytree(request_.checkpoints[0], tmp_path / "same")
+    config = json.loads((tmp_path / "same" / "config.json").read_text("utf-8"))
+    (tmp_path / "same" / "config.json").write_text(json.dumps({**config, "trained_positions": 8}), "utf-8")
+    one, other = (find_subject(folder, print) for folder in (request_.checkpoints[0], tmp_path / "same"))
+    assert one.model == other.model
 
 
 def test_a_deleted_cell_alone_is_trained_again_with_the_same_scores(request_: Request) -> None:

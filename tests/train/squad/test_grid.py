@@ -1,5 +1,6 @@
 import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -126,6 +127,19 @@ def test_a_model_learns_to_answer_and_when_not_to(request_: SquadRequest) -> Non
     (cell,) = cells(request_.out).values()
     scores = cell["scores"]
     assert scores["has_answer_f1"] > 0.8 < scores["no_answer_exact_match"]  # type: ignore[index]
+
+
+def test_positions_that_pre_training_never_reached_are_named(request_: SquadRequest, tmp_path: Path) -> None:
+    folder = tmp_path / "short"
+    shutil.copytree(request_.checkpoints[0], folder)
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    (folder / "config.json").write_text(json.dumps({**config, "trained_positions": 24}), "utf-8")
+    said: list[str] = []
+    run_squad(replace(request_, checkpoints=[folder], seeds=[]), notice=said.append)
+    assert said == [
+        "short: positions 25 to 32 are untrained, since pre-training had samples of 24 tokens; "
+        "--set max_length=24 leaves them out"
+    ]
 
 
 def test_training_is_that_of_a_plain_loop_with_transformers_own_loss(
