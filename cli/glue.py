@@ -29,6 +29,7 @@ AS_GIVEN = (
     "stack_seeds",
 )
 """Options that the grid takes by the same name and value."""
+MOST_SEEDS = 10_000
 
 
 def glue(
@@ -175,8 +176,12 @@ def chosen_seeds(text: str) -> list[int]:
         raise refuse("--seeds", f"{text} is neither a number of seeds nor a list such as 1,2,3")
     if "," in text:
         return list(dict.fromkeys(int(part) for part in numbers))
-    if int(text) < 1:
+    if not text.strip("0"):
         raise refuse("--seeds", f"{text}, expected at least one seed")
+    if len(text) > len(str(MOST_SEEDS)) or int(text) > MOST_SEEDS:
+        raise refuse(
+            "--seeds", f"{text:.20} seeds, expected at most {MOST_SEEDS:,}", f"--seeds {text:.20}, is one seed"
+        )
     return list(range(1, int(text) + 1))
 
 

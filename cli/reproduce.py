@@ -31,7 +31,9 @@ def reproduce(
     data_dir: Annotated[
         str | None, typer.Option(metavar="DIR", help="small and base: GLUE's TSV files; without it, from the hub.")
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Pre-training runs of each model, with seeds 1 to N.")] = 1,
+    seeds: Annotated[
+        int, typer.Option(min=1, max=1_000, help="Pre-training runs of each model, with seeds 1 to N.")
+    ] = 1,
     controls: Annotated[
         bool, typer.Option("--controls", help="Also other first values of S, a logit gain, shared and additive.")
     ] = False,

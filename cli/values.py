@@ -7,6 +7,7 @@ holds them equal. What depends on a file, a recipe or the machine is refused els
 import contextlib
 import functools
 import inspect
+import math
 import operator
 import re
 import typing
@@ -73,12 +74,13 @@ def _holds_path(hint: Any) -> bool:
 def number(**bounds: float) -> Bound:
     """A callback that lets numbers through which keep all bounds: `above`, `least`, `below`, `most`.
 
-    Typer's own ranges know no open ends, and let NaN pass.
+    Typer's own ranges know no open ends, and let NaN and infinity pass.
     """
     wanted = " and ".join(f"{SIGNS[name]} {bound:g}" for name, bound in bounds.items())
 
     def check(value: float | None) -> float | None:
-        if value is not None and not all(KEPT[name](value, bound) for name, bound in bounds.items()):
+        kept = value is None or all(KEPT[name](value, bound) for name, bound in bounds.items())
+        if value is not None and not (kept and math.isfinite(value)):
             raise typer.BadParameter(f"{value:g} is out of range, expected a number {wanted}")
         return value
 

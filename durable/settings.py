@@ -28,7 +28,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise DurableError(f"{path} does not exist") from None
     except IsADirectoryError:
         raise DurableError(f"{path} is a folder, expected a TOML file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # of TOML, of UTF-8, or of a number with thousands of digits
         raise DurableError(f"{path} is not valid TOML: {error}") from None
 
 
@@ -43,7 +43,7 @@ def parse_assignment(text: str) -> tuple[list[str], Any]:
         )
     try:
         return keys, tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+    except ValueError:  # also of a number with thousands of digits, which Python does not read
         return keys, value.strip()
 
 

@@ -54,6 +54,12 @@ def read_environment(path: Path) -> dict[str, Any]:
     return document
 
 
+def assumptions(recipe: Recipe) -> dict[str, str]:
+    """ASSUMPTIONS, and what the run's own recipe leaves out."""
+    clipped = recipe.optimizer.max_gradient_norm > 0
+    return dict(ASSUMPTIONS) if clipped else {**ASSUMPTIONS, "clipping": "none: optimizer.max_gradient_norm is 0"}
+
+
 def identity(recipe: Recipe, corpus: Corpus, init_from: str | None = None) -> dict[str, Any]:
     """What must be equal for a run to be continued; `init_from` is the hash of the weights that it started from."""
     start = {} if init_from is None else {"init_from_sha256": init_from}

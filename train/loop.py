@@ -15,6 +15,7 @@ from train.optimizer import learning_rate, make_optimizer
 from train.predict import Predictor, default_micro_batch_size
 from train.ranks import ALONE, Ranks
 from train.recipe import Recipe
+from train.sections import clipped_to
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Trainer:
             self.predictor.forward = DistributedDataParallel(self.predictor.forward)
         self.optimizer = make_optimizer(model, recipe.optimizer)
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.training.precision == "fp16")
+        self.max_norm = clipped_to(recipe.optimizer.max_gradient_norm)
         # 1 from the first step on whose gradient is not finite: the fused optimizer then leaves the weights alone,
         # this step and every later one, without the host having to wait for the device to know.
         self.halted = torch.zeros((), device=device)
@@ -90,7 +92,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(step, self.recipe.optimizer.learning_rate, self.recipe.schedule)
         self.scaler.unscale_(self.optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.optimizer.max_gradient_norm)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.max_norm)
         if self.scaler.is_enabled():
             self.scaler.step(self.optimizer)
             self.scaler.update()

@@ -30,7 +30,7 @@ from train.corpus import Corpus, check_fit, open_corpus
 from train.cpu import keep_freed_memory
 from train.data import FIRST_WEIGHTS, key
 from train.device import find_device, with_precision
-from train.environment import ASSUMPTIONS, identity, invocation, read_environment
+from train.environment import assumptions, identity, invocation, read_environment
 from train.errors import TrainError
 from train.loop import Trainer
 from train.metrics import MetricsLog, refuse_gaps
@@ -41,6 +41,8 @@ from train.recipe import Recipe, symbert_config
 from train.run import Notice, Outcome, Run, Stop
 from train.track import TRACKERS, Track
 
+# How torch says that there is no such memory, and that there could be none.
+TOO_LARGE = ("can't allocate memory", "Storage size calculation overflowed")
 RECIPE, ENVIRONMENT = "recipe.toml", "environment.json"
 
 
@@ -130,9 +132,19 @@ def dry_run(
 
 
 def first_model(recipe: Recipe) -> Any:
-    """The untrained model; its weights depend on training.seed and [model] alone, not on the device."""
+    """The untrained model; its weights depend on training.seed and [model] alone, not on the device.
+
+    Raises TrainError if the machine has not the memory for it.
+    """
     torch.manual_seed(key(FIRST_WEIGHTS, recipe.training.seed) >> 1)
-    return SymbertForMaskedLM(symbert_config(recipe.model))
+    try:
+        return SymbertForMaskedLM(symbert_config(recipe.model))
+    except RuntimeError as error:
+        if not any(sign in str(error) for sign in TOO_LARGE):
+            raise
+        raise TrainError(
+            "the machine has not the memory for a model of these sizes: see [model] of the recipe"
+        ) from None
 
 
 def _checked(data: Path, recipe: Recipe, device: str | None) -> tuple[Corpus, Recipe, torch.device]:
@@ -176,7 +188,7 @@ def _record(out: Path, corpus: Corpus, identity: dict[str, Any], run: Run, entry
         "parameters": run.costs.parameters,
         "flops_per_token": run.costs.flops_per_token,
         "unigram_entropy": run.costs.unigram_entropy,
-        "assumptions": dict(ASSUMPTIONS),
+        "assumptions": assumptions(run.recipe),
         "invocations": [*earlier, {**entry, "matrix_flops_per_second": run.costs.matrix_flops_per_second}],
     }
     write_json(path, document)

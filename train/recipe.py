@@ -9,17 +9,14 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from transformers.activations import ACT2FN
 
 from durable.errors import with_hint
 from durable.settings import read_toml, validated, with_assignments
 from symbert import SIZES, SymbertConfig
 from train.errors import TrainError
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+from train.sections import GradientNorm, Section
 
 
 class ModelSection(Section):
@@ -35,7 +32,7 @@ class ModelSection(Section):
     """Entries of the vocabulary; the corpus must have been tokenized with as many."""
     hidden_size: int = Field(512, gt=0)
     """Width of the hidden states."""
-    num_hidden_layers: int = Field(4, gt=0)
+    num_hidden_layers: int = Field(4, gt=0, le=10_000)
     """Layers of the encoder."""
     num_attention_heads: int = Field(8, gt=0)
     """Heads a layer."""
@@ -102,8 +99,8 @@ class OptimizerSection(Section):
     """On every weight but biases, LayerNorm and the diagonals of the shared operator."""
     decay_pairwise: bool = True
     """Whether the pairwise operator's S decays as well."""
-    max_gradient_norm: float = Field(1.0, gt=0)
-    """Gradients are clipped to this norm, over all parameters together."""
+    max_gradient_norm: GradientNorm = 1.0
+    """Gradients are clipped to this norm, over all parameters together; 0 clips nothing."""
 
 
 class ScheduleSection(Section):
@@ -130,7 +127,7 @@ class ScheduleSection(Section):
 class TrainingSection(Section):
     """The step."""
 
-    batch_size: int = Field(256, gt=0)
+    batch_size: int = Field(256, gt=0, le=2**20)
     """Samples a step, over all ranks and micro-batches together."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Autocast type. The paper's is fp16; `auto` is bf16 where the device computes it natively, else fp32."""

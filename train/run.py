@@ -196,6 +196,11 @@ class Run:
         settings = self.recipe.evaluation
         with self._enough_memory():
             found = self.trainer.predictor.evaluate(self.corpus.validation, self.masking, settings, self.ranks)
+        if not math.isfinite(found.loss):
+            raise with_hint(
+                TrainError(f"step {self.step}: evaluation loss {found.loss}; nothing is trained from there on"),
+                "lower model.initializer_range, model.attention_logit_gain or optimizer.learning_rate in a new --out",
+            )
         place = {"step": self.step, "tokens": self.rows.tokens(self.step)}
         row = {
             "kind": "evaluation",

@@ -148,6 +148,7 @@ def test_a_killed_worker_costs_no_cell(
     [
         (["--tasks", "colla"], 2, "error: invalid value for '--tasks': `colla` is not a GLUE task, expected all, or"),
         (["--seeds", "two"], 2, "error: invalid value for '--seeds': two is neither a number of seeds nor a list"),
+        (["--seeds", "1" + "0" * 5000], 2, "error: invalid value for '--seeds': 10000000000000000000 seeds, expected"),
         (["--seeds", "0"], 2, "error: invalid value for '--seeds': 0, expected at least one seed"),
         (["--learning-rates", "1e-5;2"], 2, "error: invalid value for '--learning-rates': 1e-5;2 is not a list"),
         (["--set", "noise_rate=0.2"], 2, "error: invalid value for '--set': noise_rate is given, and no kind of noise"),

@@ -236,3 +236,7 @@ def test_sources_that_are_not_there_are_refused_before_anything_is_written(
     assert run(["reproduce", "--scale", "base", "--out", str(tmp_path / "out"), *words, *dry_run]) == 1
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_more_seeds_than_anybody_trains_are_a_wrong_command_line(tmp_path: Path) -> None:
+    assert run(["reproduce", "--scale", "nano", "--out", str(tmp_path), "--seeds", "100000000", "--dry-run"]) == 2

@@ -70,7 +70,7 @@ def test_a_number_out_of_range_is_a_usage_error_that_names_the_option(
     command: str, parameter: Any, kind: type, capsys: pytest.CaptureFixture[str]
 ) -> None:
     option = parameter.opts[0]
-    for wrong in ["many", *([] if option in ANY_NUMBER else ["-7"]), *(["nan"] if kind is float else ["0.5"])]:
+    for wrong in ["many", *([] if option in ANY_NUMBER else ["-7"]), *(["nan", "inf"] if kind is float else ["0.5"])]:
         assert_usage_error(line(command, parameter, wrong), option, capsys)
 
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from durable.errors import DurableError
+from durable.settings import keys_of
 from symbert import HYBRID_MODELS, OPERATORS, SymbertConfig, SymbertError, SymbertForMaskedLM, count_parameters
 from train.errors import TrainError
 from train.recipe import Recipe, load_recipe, recipe_names, symbert_config
@@ -15,6 +16,11 @@ PUBLISHED = {
     "small": {"original": 28_795_194, "symmetric": 27_744_570, "pairwise": 27_875_642, "shared": 26_700_090},
     "base": {"original": 109_514_298, "symmetric": 102_427_194, "pairwise": 103_017_018, "shared": 95_367_738},
 }
+
+
+def annotation_of(key: str) -> object:
+    section, _, name = key.partition(".")
+    return Recipe.model_fields[section].annotation.model_fields[name].annotation
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -131,6 +137,38 @@ def test_every_key_of_a_recipe_is_described(section: str) -> None:
 def test_a_recipe_that_makes_no_sense_is_refused_in_words(options: dict[str, object], message: str) -> None:
     with pytest.raises((TrainError, DurableError, SymbertError), match=re.escape(message)):
         load_recipe(**options)
+
+
+FLOATS = [key for key in keys_of(Recipe) if "float" in str(annotation_of(key))]
+INTEGERS = [key for key in keys_of(Recipe) if "int" in str(annotation_of(key))]
+
+
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan", "1e39", "-1e308", f"1{'0' * 400}", f"1{'0' * 5000}"])
+@pytest.mark.parametrize("key", FLOATS)
+def test_every_number_of_a_recipe_is_finite_and_one_of_float32(key: str, value: str) -> None:
+    with pytest.raises(DurableError, match=f"`{key}` = "):
+        load_recipe(assignments=[f"{key}={value}"])
+
+
+@pytest.mark.parametrize("value", [str(2**63), f"1{'0' * 400}", f"1{'0' * 5000}", "inf"])
+@pytest.mark.parametrize("key", INTEGERS)
+def test_every_integer_of_a_recipe_fits_into_64_bits(key: str, value: str) -> None:
+    with pytest.raises(DurableError, match=f"`{key}` = "):
+        load_recipe(assignments=[f"{key}={value}"])
+
+
+def test_a_number_of_thousands_of_digits_in_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(f"[training]\nbatch_size = 1{'0' * 5000}\n", "utf-8")
+    with pytest.raises(DurableError, match=r"mine\.toml is not valid TOML"):
+        load_recipe(str(tmp_path / "mine.toml"))
+
+
+def test_a_norm_of_zero_clips_nothing_and_an_infinite_one_is_refused_with_that_hint() -> None:
+    assert load_recipe(assignments=["optimizer.max_gradient_norm=0"]).optimizer.max_gradient_norm == 0
+    for value in ("inf", "none"):
+        with pytest.raises(DurableError) as refusal:
+            load_recipe(assignments=[f"optimizer.max_gradient_norm={value}"])
+        assert refusal.value.__notes__ == ["max_gradient_norm=0 clips nothing"]
 
 
 def test_a_misspelt_key_gets_a_hint() -> None:

@@ -165,6 +165,19 @@ def test_a_gradient_that_is_not_finite_leaves_the_weights_alone_from_then_on(cor
     assert all(torch.equal(weight, before[name]) for name, weight in trainer.model.state_dict().items())
 
 
+def test_a_norm_of_zero_leaves_gradients_as_they_are(corpus: Corpus) -> None:
+    free, batches = parts(corpus, tiny_recipe(optimizer__max_gradient_norm=0, **NO_DROPOUT))
+    clipped, _ = parts(corpus, tiny_recipe(optimizer__max_gradient_norm=1e-3, **NO_DROPOUT))
+    norms = [trainer.step(2, batches(2))[1] for trainer in (free, clipped)]
+    assert torch.equal(*norms)
+    found = [
+        torch.nn.utils.get_total_norm([weight.grad for weight in trainer.model.parameters() if weight.grad is not None])
+        for trainer in (free, clipped)
+    ]
+    assert torch.equal(found[0], norms[0])
+    assert float(found[1]) == pytest.approx(1e-3, rel=1e-3)
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_every_operator_trains_with_dropout_in_every_precision(corpus: Corpus, operator: str, precision: str) -> None:

@@ -505,3 +505,31 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_step_and_samples(corp
         pretrain(corpus, tmp_path, recipe, device="cpu")
     assert "checkpoint" in refusal.value.__notes__[0]
     assert all(abs(row.get("loss", 0)) < float("inf") for row in read_metrics(tmp_path))
+
+
+def test_an_evaluation_that_is_not_finite_is_refused_in_one_line(corpus: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe(model__initializer_range=3.4e38)
+    with pytest.raises(TrainError, match="step 0: evaluation loss (nan|inf)"):
+        pretrain(corpus, tmp_path, recipe, device="cpu", notice=lambda _: None)
+
+
+def test_a_model_that_no_memory_holds_is_refused_before_its_folder_is_made(corpus: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe(model__intermediate_size=2**63 - 1)
+    with pytest.raises(TrainError, match="has not the memory for a model of these sizes"):
+        pretrain(corpus, tmp_path / "run", recipe, device="cpu", notice=lambda _: None)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("norm", "said"), [(0, "none: optimizer.max_gradient_norm is 0"), (1.0, None)])
+def test_the_record_says_that_nothing_is_clipped(corpus: Path, tmp_path: Path, norm: float, said: str | None) -> None:
+    recipe = exact_recipe(optimizer__max_gradient_norm=norm)
+    pretrain(corpus, tmp_path, recipe, device="cpu", stop=Stop(after_step=1), notice=lambda _: None)
+    assumptions = json.loads((tmp_path / "environment.json").read_text("utf-8"))["assumptions"]
+    assert assumptions.get("clipping") == said
+
+
+def test_weights_of_zero_leave_the_measures_that_have_no_number_empty(corpus: Path, tmp_path: Path) -> None:
+    recipe = exact_recipe(model__initializer_range=1e-320)
+    pretrain(corpus, tmp_path, recipe, device="cpu", stop=Stop(after_step=1), notice=lambda _: None)
+    (first, *_) = [row for row in read_metrics(tmp_path) if row["kind"] == "attention"]
+    assert first["symmetry"] == [None, None]

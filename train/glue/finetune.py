@@ -33,6 +33,7 @@ from train.glue.encode import (
 )
 from train.glue.loading import load_classifier
 from train.glue.protocol import FineTuning, Protocol
+from train.sections import clipped_to
 
 ORDER, DROPOUT = 1, 2
 """What a random number is for: part of every key, so that no two uses share a stream."""
@@ -198,7 +199,7 @@ def training_steps(
     for epoch in range(protocol.epochs):
         for rows in epoch_batches(len(split), protocol.batch_size, seed, epoch):
             loss = _backward(model, split, rows, protocol, (seed, step), losses)
-            nn.utils.clip_grad_norm_(model.parameters(), protocol.max_gradient_norm)
+            nn.utils.clip_grad_norm_(model.parameters(), clipped_to(protocol.max_gradient_norm))
             optimizer.step()
             schedule.step()
             optimizer.zero_grad(set_to_none=True)

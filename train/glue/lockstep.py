@@ -41,6 +41,7 @@ from train.glue.finetune import (
 )
 from train.glue.loading import load_classifier
 from train.glue.protocol import FineTuning, Protocol
+from train.sections import clipped_to
 
 STACKED = "stacked"
 
@@ -107,7 +108,7 @@ def stacked_steps(
             seed_dropout(stack.device, dropout_key(tuple(seeds), step))
             loss_S = stack.losses(split, rows_SB, protocol)
             loss_S.sum().backward()
-            stack.clip_gradients(protocol.max_gradient_norm)
+            stack.clip_gradients(clipped_to(protocol.max_gradient_norm))
             optimizer.step()
             schedule.step()
             optimizer.zero_grad(set_to_none=True)

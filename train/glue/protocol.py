@@ -1,22 +1,17 @@
 """How a model is fine-tuned: the settings that decide a score, and what the paper leaves open."""
 
-import math
 from collections.abc import Iterable
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field
 
-from durable.errors import with_hint
 from durable.settings import validated, with_assignments
 from train.glue.tasks import Task
+from train.sections import GradientNorm, Section
 
 
-class FineTuning(BaseModel):
+class FineTuning(Section):
     """What every fine-tuning has."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
 
     max_length: int = Field(128, ge=4)
     """Longest input in tokens; a longer pair loses tokens at the end of whichever sentence is longer."""
@@ -36,17 +31,10 @@ class FineTuning(BaseModel):
     """Decay of AdamW's second moment."""
     adam_epsilon: float = Field(1e-8, gt=0)
     """Added to the root of AdamW's second moment."""
-    max_gradient_norm: float = Field(1.0, gt=0)
-    """Gradients are scaled down to this norm; 1e9 leaves all as they are."""
+    max_gradient_norm: GradientNorm = 1.0
+    """Gradients are scaled down to this norm; 0 leaves all as they are."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the matrix products; weights and optimizer are always float32."""
-
-    @field_validator("max_gradient_norm", mode="before")
-    @classmethod
-    def _is_finite(cls, norm: Any) -> Any:
-        if norm == math.inf:
-            raise with_hint(ValueError("should be a finite number"), "max_gradient_norm=1e9 scales nothing down")
-        return norm
 
     def record(self) -> dict[str, Any]:
         """The settings that decide a score."""
@@ -82,6 +70,7 @@ def resolve_protocol(assignments: Iterable[str] = ()) -> Protocol:
 ASSUMPTIONS = {
     "optimizer": "AdamW with betas 0.9 and 0.999, epsilon 1e-8, gradients clipped at norm 1: the paper names none, "
     "these are the defaults of transformers' Trainer, which its authors' code calls",
+    "clipping": "to max_gradient_norm; where it is 0 gradients are left as they are",
     "precision": "float32 without TF32; the paper states none for fine-tuning",
     "dropout": "as in the checkpoint's config.json",
     "head": "classifier, and pooler where the checkpoint has none: weights N(0, initializer_range), biases 0, drawn "
