@@ -48,9 +48,8 @@ def analyze(
 
 def read_sequences(text: Path, checkpoint: Path, most: int, longest: int) -> list[list[int]]:
     """Token ids of the text's first lines, each cut at `longest` tokens, special tokens added."""
-    from transformers import AutoTokenizer
-
     from durable.errors import DurableError
+    from train.tokenizer import open_checked_tokenizer
 
     if not text.is_file():
         raise DurableError(f"{text} is not a file, expected a text")
@@ -63,7 +62,7 @@ def read_sequences(text: Path, checkpoint: Path, most: int, longest: int) -> lis
         raise DurableError(f"{text} holds no text")
     if not (checkpoint / "tokenizer_config.json").is_file():
         raise DurableError(f"{checkpoint} holds no tokenizer, expected tokenizer_config.json beside the weights")
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint, local_files_only=True)
+    tokenizer = open_checked_tokenizer(checkpoint)
     ids: list[list[int]] = tokenizer(lines, truncation=True, max_length=longest)["input_ids"]
     return ids
 

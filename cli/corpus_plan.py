@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from cli.console import say
+from cli.corpus_tokenizer import find_tokenizer
 from cli.values import refuse
 
 if TYPE_CHECKING:
@@ -54,10 +55,9 @@ def plan_of(parameters: Mapping[str, Any], quiet: bool) -> "Plan":
 def _plan(inputs: list[str], tokenizer: str, configuration: "Configuration", sources: "Sources", quiet: bool) -> "Plan":
     from oscar_prep.plan import Plan
     from oscar_prep.tokenize import load_fast
-    from oscar_prep.tokenizer import CorpusTokenizer
 
     found = found_inputs(inputs, quiet)
-    chosen = CorpusTokenizer.find(tokenizer)
+    chosen = find_tokenizer(tokenizer)
     if not quiet and isinstance(reason := load_fast(chosen), str):
         say(f"note: tokenizers computes the ids, some 20 times as slowly as nanotoken does BERT's WordPiece: {reason}")
     return Plan(Path(), tuple(found.files), chosen, configuration, sources)

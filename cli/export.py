@@ -72,7 +72,10 @@ def export(
             write_hub(model, partial, out.name, run_of(folder), corpus, glue)
         else:
             difference = (write_bert if form is Format.bert else write_graph)(model, partial)
-        copied = copy_tokenizer(folder, partial)
+        copied, added = copy_tokenizer(folder, partial)
+    if added:
+        named = ", ".join(f"{name} {json.dumps(value)}" for name, value in added.items())
+        say(f"{out}/tokenizer_config.json says {named}, as tokenizer.json does; that of {folder} contradicts it")
     if not copied:
         say(f"{folder} holds no tokenizer, so neither does {out}")
     facts: dict[str, Any] = {
@@ -150,11 +153,16 @@ def graph_config(model: "SymbertPreTrainedModel") -> dict[str, Any]:
     return fields | {"architectures": [type(saved).__name__]}
 
 
-def copy_tokenizer(checkpoint: Path, folder: Path) -> list[str]:
-    """Copy the checkpoint's tokenizer files; returns their names."""
+def copy_tokenizer(checkpoint: Path, folder: Path) -> tuple[list[str], dict[str, bool | None]]:
+    """Copy the checkpoint's tokenizer files; returns their names, and the settings that were written anew.
+
+    The folder beside may have AutoTokenizer take another class, as model_type bert does where none is named.
+    """
     import shutil
+
+    from train.tokenizer import add_settings
 
     names = [name for name in TOKENIZER_FILES if (checkpoint / name).is_file()]
     for name in names:
         shutil.copyfile(checkpoint / name, folder / name)
-    return names
+    return names, add_settings(folder, called=checkpoint)

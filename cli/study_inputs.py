@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cli.corpus_tokenizer import find_tokenizer
+
 if TYPE_CHECKING:
     from cli.study import Sources
 
@@ -25,13 +27,12 @@ def check_sources(sources: "Sources", *, asks_the_hub: bool) -> None:
     """
     from durable.remote import place
     from oscar_prep.inputs import discover
-    from oscar_prep.tokenizer import CorpusTokenizer
     from train.glue.files import check_files
     from train.glue.tasks import chosen_tasks
 
     discover([place(text) for text in sources.inputs])
     if asks_the_hub or Path(sources.tokenizer).exists() or sources.tokenizer.startswith((".", "/")):
-        CorpusTokenizer.find(sources.tokenizer)
+        find_tokenizer(sources.tokenizer)
     if sources.data_dir is not None:
         check_files(chosen_tasks(["all"]), Path(sources.data_dir))
 

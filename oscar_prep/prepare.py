@@ -6,6 +6,7 @@ without one is not a corpus. A run may be divided: the units of each slice are m
 more writes the manifest.
 """
 
+import json
 import shlex
 import shutil
 from collections import Counter
@@ -110,6 +111,9 @@ def save_tokenizer(plan: Plan, notice: Callable[[str], None] = unheard) -> None:
         return
     if found:
         notice(f"{folder} was not the tokenizer of this corpus any more: it is written again")
+    elif plan.tokenizer.mended:
+        settings = ", ".join(f"{name} {json.dumps(value)}" for name, value in plan.tokenizer.mended.items())
+        notice(f"{folder} is saved with {settings}, as its tokenizer.json has it: AutoTokenizer would take another")
     plan.tokenizer.save(folder)
 
 

@@ -3,7 +3,8 @@
 import hashlib
 import json
 import shutil
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from tokenizers import Tokenizer
 from durable.errors import with_hint
 from durable.files import file_sha256, whole_folder
 from durable.remote import Place
+from durable.tokenizer_settings import contradicted, is_berts, opens_alike
 from oscar_prep.errors import PrepareError
 from oscar_prep.shards import read_json
 
@@ -52,6 +54,8 @@ class CorpusTokenizer:
     special_tokens: dict[str, SpecialToken]
     config: dict[str, Any]
     """The settings that `save` writes."""
+    mended: Mapping[str, Any] = field(default_factory=dict)
+    """Those among them that the tokenizer came without, or with another value that AutoTokenizer would have taken."""
 
     @property
     def sha256(self) -> str:
@@ -62,6 +66,17 @@ class CorpusTokenizer:
     def dtype(self) -> np.dtype:
         """The narrowest type that holds every id: uint16, or int32 where the highest exceeds 65,535."""
         return np.dtype(np.uint16 if self.vocabulary_size <= 1 << 16 else np.int32)
+
+    @property
+    def opens_alike(self) -> bool:
+        """Whether AutoTokenizer is known to give these ids; if not, what `save` writes must be opened and asked."""
+        return opens_alike(self.config, read_json(self.folder / TOKENIZER_FILE))
+
+    def with_settings(self, settings: Mapping[str, Any]) -> "CorpusTokenizer":
+        """The same, saved with these settings too."""
+        config = {**self.config, **settings}
+        files = self.files | {CONFIG_FILE: hashlib.sha256(_as_file(config)).hexdigest()}
+        return replace(self, config=config, files=files, mended={**self.mended, **settings})
 
     @classmethod
     def find(cls, source: str) -> "CorpusTokenizer":
@@ -91,9 +106,8 @@ class CorpusTokenizer:
         config = {"tokenizer_class": "PreTrainedTokenizerFast", **config}
         config |= {name: token.token for name, token in special.items()}
         files = {name: file_sha256(folder / name) for name in COPIED if (folder / name).is_file()}
-        files[CONFIG_FILE] = hashlib.sha256(_as_file(config)).hexdigest()
-        size = _size(tokenizer, path)
-        return cls(folder, Path(source).name, files, size, special, config)
+        found = cls(folder, Path(source).name, files, _size(tokenizer, path), special, config)
+        return found.with_settings(contradicted(config, read_json(path)) if is_berts(config) else {})
 
     def save(self, folder: Path) -> None:
         """Write the folder that AutoTokenizer.from_pretrained reads, whole or not at all."""

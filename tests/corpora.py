@@ -6,9 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from tokenizers import Tokenizer
-from tokenizers.models import WordPiece
-from transformers import BertTokenizerFast
+from transformers import BertTokenizer
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 PAD, UNK, CLS, SEP, MASK = range(len(SPECIAL))
@@ -88,5 +86,4 @@ def _write_tokenizer(folder: Path, vocabulary: int) -> None:
     words = {
         word: number for number, word in enumerate([*SPECIAL, *(f"w{n}" for n in range(vocabulary - len(SPECIAL)))])
     }
-    tokenizer = BertTokenizerFast(tokenizer_object=Tokenizer(WordPiece(words, unk_token="[UNK]")))
-    tokenizer.save_pretrained(folder)
+    BertTokenizer(vocab=words).save_pretrained(folder)

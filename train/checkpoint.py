@@ -24,6 +24,7 @@ from durable.checked import NameInside, Shape, checked, damaged, read_json
 from durable.errors import with_hint
 from durable.files import file_sha256, partial_name, whole_folder, write_json
 from train.errors import TrainError
+from train.tokenizer import add_settings
 
 FORMAT_VERSION = 1
 WEIGHTS, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
@@ -68,6 +69,7 @@ def save_checkpoint(
         with _without_progress_bars():
             model.save_pretrained(partial)
         shutil.copytree(tokenizer, partial, dirs_exist_ok=True)
+        add_settings(partial)
         save_file(_moments(model, optimizer), partial / OPTIMIZER)
         files = {path.name: file_sha256(path) for path in sorted(partial.iterdir())}
         facts = {"step": step, "minutes": minutes, "scaler": scaler}

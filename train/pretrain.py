@@ -39,6 +39,7 @@ from train.preflight import Preflight, preflight
 from train.ranks import Ranks, joined
 from train.recipe import Recipe, symbert_config
 from train.run import Notice, Outcome, Run, Stop
+from train.tokenizer import settings_to_add
 from train.track import TRACKERS, Track
 
 # How torch says that there is no such memory, and that there could be none.
@@ -152,6 +153,7 @@ def _checked(data: Path, recipe: Recipe, device: str | None) -> tuple[Corpus, Re
     recipe = with_precision(recipe, found)
     corpus = open_corpus(data)
     check_fit(corpus, recipe)
+    settings_to_add(corpus.tokenizer)  # refused, if at all, before the first checkpoint gets its copy
     return corpus, recipe, found
 
 

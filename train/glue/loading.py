@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoModelForSequenceClassification
 from transformers.utils import logging
 
 import symbert  # noqa: F401 - tells transformers' Auto classes of its models
@@ -16,15 +16,16 @@ from train.checkpoint import WEIGHTS
 from train.errors import TrainError
 from train.glue.checkpoint import Subject
 from train.positions import untrained_positions
+from train.tokenizer import first_line, open_checked_tokenizer
 
 
 def load_tokenizer(subject: Subject) -> Any:
-    """The checkpoint's own tokenizer. Raises TrainError if it is damaged or knows more tokens than the model."""
+    """The checkpoint's own tokenizer.
+
+    Raises TrainError if it is damaged, is not that of its tokenizer.json or knows more tokens than the model.
+    """
     config = load_config(subject)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(subject.folder, local_files_only=True, trust_remote_code=False)
-    except (ValueError, OSError, KeyError, TypeError, AttributeError) as error:
-        raise TrainError(f"{subject.folder}: its tokenizer is damaged: {_first_line(error)}") from None
+    tokenizer = open_checked_tokenizer(subject.folder)
     if len(tokenizer) > config.vocab_size:
         raise TrainError(
             f"{subject.folder}: the tokenizer has {len(tokenizer):,} tokens, the model {config.vocab_size:,}: "
@@ -40,15 +41,10 @@ def load_config(subject: Subject) -> Any:
     try:
         return AutoConfig.from_pretrained(subject.folder, local_files_only=True, trust_remote_code=False)
     except ValueError as error:
-        refusal = TrainError(f"{subject.folder / 'config.json'}: {_first_line(error)}")
+        refusal = TrainError(f"{subject.folder / 'config.json'}: {first_line(error)}")
         for hint in getattr(error, "__notes__", []):
             with_hint(refusal, hint)
         raise refusal from None
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).splitlines()
-    return lines[0] if lines and not isinstance(error, KeyError) else repr(error)
 
 
 def has_token_types(subject: Subject) -> bool:
