@@ -15,6 +15,7 @@ from report.glue import glue_section
 from report.models import SCORE, Model, published_models, read_glue
 from report.published import SOURCE, read_published
 from report.record import assumptions_section, commands_section, runs_section
+from report.replicas import replicas_of
 from report.runs import read_run
 
 
@@ -44,7 +45,7 @@ def build_report(inputs: Inputs) -> Report:
     manifest = read_corpus(inputs.corpus) if inputs.corpus else None
     runs = [read_run(folder) for folder in inputs.runs]
     published = read_published(inputs.published) if inputs.published else None
-    found = read_glue(inputs.glue) if inputs.glue else None
+    found = read_glue(inputs.glue, runs) if inputs.glue else None
     compared = comparisons(runs, published)
     own = found.models if found else []
     theirs = published_models(published) if published else []
@@ -101,10 +102,14 @@ def _loss_facts(compared: Sequence[Comparison]) -> list[Fact]:
 
 
 def _glue_facts(models: Sequence[Model]) -> list[Fact]:
-    scored = [(model.scores.average, model) for model in models if model.scores.average is not None]
-    if not scored:
+    """The best model's score, which is a mean over its seeds; averages of fewer numbers than others' do not count."""
+    scored = [(found.scores, found) for found in replicas_of(models)]
+    averages = [(scores.average, found, len(scores.averaged)) for scores, found in scored if scores.average is not None]
+    if not averages:
         return []
-    average, model = max(scored, key=lambda pair: pair[0].mean)
+    most = max(count for *_, count in averages)
+    average, model, _ = max((entry for entry in averages if entry[2] == most), key=lambda entry: entry[0].mean)
     deviation = average.standard_deviation
     spread = f" ± {SCORE(deviation)}" if deviation is not None else ""
-    return [Fact("best GLUE score", f"{SCORE(average.mean)}{spread}", model.label)]
+    over = f", mean of {len(model.models)} pre-training seeds" if model.several else ""
+    return [Fact("best GLUE score", f"{SCORE(average.mean)}{spread}", f"{model.label}{over}")]

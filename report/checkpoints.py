@@ -1,4 +1,7 @@
-"""GLUE over checkpoints: the layout of Figure 3, with the line at 95 % of the best final score."""
+"""GLUE over checkpoints: the layout of Figure 3, with the line at 95 % of the best final score.
+
+That score is a model's: the mean over its pre-training seeds where it has several runs.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,10 +21,10 @@ from report.document import (
     Value,
     count,
 )
-from report.models import SCORE, Model
+from report.models import CLEAN, SCORE, Model
 from report.published import SOURCE, Published
 from train.analysis import crossing
-from train.glue.curve import Point, comparable
+from train.glue.curve import Point, best_final, comparable
 from train.glue.score import ModelScores
 
 SHARE_OF_FINAL = 0.95
@@ -31,12 +34,14 @@ def checkpoints_section(own: Sequence[Model], published: Published | None) -> Se
     """GLUE over checkpoints, with the line at 95 % of the best final score; None without two checkpoints of a run."""
     runs: dict[str, list[Point]] = {}
     for model in own:
-        if model.step is not None:
+        if model.step is not None and model.group == CLEAN:
             runs.setdefault(model.run, []).append(Point(model.step, model.scores))
     operators = {model.run: model.operator for model in own}
+    settings = {model.run: model.settings for model in own}
     found, left_out = comparable(runs)
     paths = [
-        _Path(run, operators[run], {point.step: point.scores for point in points}) for run, points in found.items()
+        _Path(run, operators[run], {point.step: point.scores for point in points}, settings[run])
+        for run, points in found.items()
     ]
     blocks: list[Block] = _checkpoint_blocks("checkpoints", "GLUE by checkpoint", paths) if paths else []
     blocks += [Paragraph(f"GLUE by checkpoint: {note}.") for note in left_out]
@@ -56,6 +61,8 @@ class _Path:
     label: str
     operator: str
     by_step: Mapping[int, ModelScores]
+    settings: str = ""
+    """Equal for runs that differ in their pre-training seed alone."""
 
     @property
     def steps(self) -> list[int]:
@@ -89,7 +96,7 @@ class _Path:
 
 def _checkpoint_blocks(name: str, caption: str, paths: Sequence[_Path]) -> list[Block]:
     paths = [path for path in paths if path.steps]
-    best = max(path.scores[-1] for path in paths)
+    best = best_final((path.settings or path.label, path.scores[-1]) for path in paths)
     level = SHARE_OF_FINAL * best
     series = [Series(p.label, p.operator, p.steps, [100 * score for score in p.scores]) for p in paths]
     crossings = {path.label: crossing(path.steps, path.scores, level) for path in paths}
@@ -116,9 +123,11 @@ def _checkpoint_table(name: str, caption: str, paths: Sequence[_Path], level: fl
         *(Column(f"step_{step}", f"{step:,}", SCORE) for step in steps),
     ]
     rows: list[list[Value]] = []
+    known = [path.settings for path in paths if path.settings]
+    of_several = ", a mean over pre-training seeds where a model has several" if len(set(known)) < len(known) else ""
     notes = [
-        f"The line is {100 * SHARE_OF_FINAL:.0f} % of the highest final score, {SCORE(level)}. A model passes it "
-        "where its score, interpolated linearly between checkpoints, first reaches it."
+        f"The line is {100 * SHARE_OF_FINAL:.0f} % of the highest final score, {SCORE(level)}{of_several}. A model "
+        "passes it where its score, interpolated linearly between checkpoints, first reaches it."
     ]
     for path in paths:
         repaired = crossing(path.steps, path.repaired(), level) if path.failed else None

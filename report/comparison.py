@@ -12,19 +12,13 @@ from typing import Any
 
 from report.published import Published
 from report.runs import Run
+from train.glue.pretraining import FREE, STUDIED
 
 BASELINE = "original"
 # The order of the papers' tables; other operators follow by name.
 ORDER = ("original", "symmetric", "pairwise", "shared", "additive")
-# What a study of attention operators varies. Anything else that differs within a comparison is said aloud.
-STUDIED = {
-    "model.attention_operator": "{}",
-    "model.pairwise_init": "S {}",
-    "model.attention_logit_gain": "gain {:.4g}",
-    "optimizer.decay_pairwise": "decay of S {}",
-}
-# What may differ between runs that are the same but for chance, rounding and what is kept on disk.
-FREE = ("training.seed", "runtime.", "checkpoint.", "evaluation.every")
+# How a label shows what a study varies. Anything else that differs within a comparison is said aloud.
+SHOWN = dict(zip(STUDIED, ("{}", "S {}", "gain {:.4g}", "decay of S {}"), strict=True))
 
 
 @dataclass(frozen=True)
@@ -101,7 +95,7 @@ def _of_runs(number: int, runs: Sequence[Run], published: Published | None) -> C
         f"{label}, {group[0].name}" if labels.count(label) > 1 else label
         for label, group in zip(labels, groups, strict=True)
     ]
-    baseline = next((number for number, group in enumerate(groups) if _is_plain_original(group[0])), None)
+    baseline = _baseline(groups)
     curves, seen = [], dict[str, int]()
     for place, (label, group) in enumerate(zip(labels, groups, strict=True)):
         operator = group[0].operator
@@ -177,8 +171,11 @@ def _fixed(run: Run) -> Mapping[str, Any]:
     return {key: value for key, value in run.settings.items() if not key.startswith(FREE)}
 
 
-def _is_plain_original(run: Run) -> bool:
-    return run.operator == BASELINE and float(run.settings.get("model.attention_logit_gain", 1.0)) == 1.0
+def _baseline(groups: Sequence[Sequence[Run]]) -> int | None:
+    """The place of the plain original; of several, of that which differs from most others in what is studied alone."""
+    rest = [{key: value for key, value in _fixed(group[0]).items() if key not in STUDIED} for group in groups]
+    plain = [place for place, group in enumerate(groups) if group[0].operator == BASELINE and group[0].gain == 1.0]
+    return max(plain, key=lambda place: rest.count(rest[place]), default=None)
 
 
 def _labels(runs: Sequence[Run]) -> list[str]:
@@ -190,9 +187,9 @@ def _labels(runs: Sequence[Run]) -> list[str]:
         named = [str(run.settings.get("model.attention_operator"))] if run.operator == "mixed" else [run.operator]
         for key in varying:
             value = run.settings.get(key)
-            if key in STUDIED and key != "model.attention_operator" and value is not None:
+            if key in SHOWN and key != "model.attention_operator" and value is not None:
                 shown = ("off", "on")[value] if isinstance(value, bool) else value
-                named.append(STUDIED[key].format(shown))
+                named.append(SHOWN[key].format(shown))
             elif key != "model.attention_operator":
                 named.append(f"{key.partition('.')[2]} {value}")
         labels.append(", ".join(named))

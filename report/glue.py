@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from report.document import Block, Charts, Column, DotChart, Dots, Paragraph, Section, Table, Value, count
 from report.models import SCORE, Model
 from report.published import SOURCE
-from report.significance import difference_tables
+from report.significance import difference_tables, unknown_baseline
 from train.analysis import interval
 from train.glue.table import missing_notes
 from train.glue.tasks import NUMBERS, heading
@@ -29,6 +29,8 @@ def glue_section(own: Sequence[Model], published: Sequence[Model]) -> Section:
     for name, caption, models in parts:
         if models:
             blocks += [_scores(name, caption, models), *difference_tables(name, caption, models)]
+    if unknown := unknown_baseline(own):
+        blocks.append(Paragraph(unknown))
     return Section("glue", "GLUE", blocks)
 
 

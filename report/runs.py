@@ -19,6 +19,7 @@ from durable.settings import flatten, read_toml
 from report.errors import ReportError
 from report.published import SIZES
 from train.errors import TrainError
+from train.glue.pretraining import described
 from train.metrics import NAME as METRICS
 from train.metrics import read_metrics
 
@@ -92,6 +93,19 @@ class Run:
     @property
     def seed(self) -> int:
         return int(self.settings.get("training.seed", 0))
+
+    @property
+    def gain(self) -> float:
+        """The factor of the attention's logits."""
+        return float(self.settings.get("model.attention_logit_gain", 1.0))
+
+    @property
+    def pretraining(self) -> dict[str, Any] | None:
+        """Its seed, and what else decided it; None if environment.json does not say."""
+        try:
+            return described(self.environment["identity"])
+        except (KeyError, TypeError, AttributeError):
+            return None
 
     @property
     def device(self) -> str:

@@ -29,6 +29,7 @@ from train.glue import shapes
 from train.glue.checkpoint import Subject
 from train.glue.finetune import Finetuned, Logits
 from train.glue.loading import load_config, usable_length
+from train.glue.pretraining import pretraining_of
 from train.glue.protocol import ASSUMPTIONS, FineTuning, Protocol
 from train.glue.read import TaskData
 from train.glue.score import Values, predictions_of, scores_of
@@ -305,14 +306,17 @@ def _own_settings(task: Task, protocol: FineTuning) -> dict[str, Any]:
 
 def _facts(subject: Subject, protocol: FineTuning) -> dict[str, Any]:
     config = load_config(subject)
+    run = None if subject.step is None else subject.folder.resolve().parent.parent
     facts = {
         "name": subject.name,
         "run": subject.run,
-        "run_folder": None if subject.step is None else str(subject.folder.resolve().parent.parent),
+        "run_folder": None if run is None else str(run),
+        "pretraining": None if run is None else pretraining_of(run),
         "step": subject.step,
         "model": subject.model,
         "model_type": config.model_type,
         "operator": getattr(config, "attention_operator", None),
+        "attention_logit_gain": getattr(config, "attention_logit_gain", None),
         "max_length": usable_length(config, protocol.max_length),
     }
     return {key: value for key, value in facts.items() if value is not None}

@@ -1,12 +1,14 @@
 """GLUE over the checkpoints of a run, and where it passes 95 % of the best final score.
 
-That line is the one of Figure 3 of Courtois et al. (2024, arXiv 2406.06366): 95 % of the best run's score at its last
-checkpoint, the same for all runs. So all points are over the same numbers, those of one run over the same seeds.
+That line is the one of Figure 3 of Courtois et al. (2024, arXiv 2406.06366): 95 % of the best model's score at its last
+checkpoint, the mean over its pre-training seeds where there are several, the same for all runs. So all points are over
+the same numbers, those of one run over the same seeds.
 """
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,6 +26,8 @@ class Point:
     step: int
     scores: ModelScores
     weights: str = ""
+    model: str = ""
+    """Equal for runs that differ in their pre-training seed alone; empty where that is not known."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,8 @@ class RunCurve:
     scores: tuple[Summary, ...]
     weights: tuple[str, ...]
     """sha256 of the weights of each checkpoint."""
+    model: str = ""
+    """As of its points."""
 
     @property
     def means(self) -> list[float]:
@@ -110,7 +116,10 @@ def curves_of(runs: Mapping[str, Sequence[Point]]) -> tuple[list[RunCurve], list
     """The curves of runs, on what `comparable` leaves, and its notes."""
     found, notes = comparable(runs)
     curves = [
-        run_curve(run, [(p.step, p.scores.average, p.weights) for p in points if p.scores.average is not None])
+        replace(
+            run_curve(run, [(p.step, p.scores.average, p.weights) for p in points if p.scores.average is not None]),
+            model=points[0].model,
+        )
         for run, points in found.items()
     ]
     return curves, notes
@@ -118,7 +127,15 @@ def curves_of(runs: Mapping[str, Sequence[Point]]) -> tuple[list[RunCurve], list
 
 def line_of(curves: Sequence[RunCurve]) -> float:
     """95 % of the best final score."""
-    return SHARE * max(curve.means[-1] for curve in curves)
+    return SHARE * best_final((curve.model or curve.run, curve.means[-1]) for curve in curves)
+
+
+def best_final(finals: Iterable[tuple[str, float]]) -> float:
+    """Of (model, final score of a run) the best model's score: the mean of its runs, not its luckiest seed."""
+    by_model: dict[str, list[float]] = {}
+    for model, score in finals:
+        by_model.setdefault(model, []).append(score)
+    return max(map(statistics.fmean, by_model.values()))
 
 
 def curve_notes(curves: Sequence[RunCurve]) -> list[str]:

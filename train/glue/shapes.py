@@ -31,12 +31,20 @@ class _Task(Shape):
     rows: dict[str, int] = {}  # noqa: RUF012 - pydantic copies it
 
 
+class _Pretraining(Shape):
+    seed: int
+    model: str
+    rest: str
+
+
 class _Checkpoint(Shape):
     name: str
     model: str
     run: str
     run_folder: str = ""
     step: int | None = None
+    attention_logit_gain: float | None = None
+    pretraining: _Pretraining | None = None
 
 
 class Grid(Shape):

@@ -81,7 +81,8 @@ class Table:
         points: dict[str, list[Point]] = {}
         for row in self.rows:
             if not row.noise and row.step is not None:
-                points.setdefault(row.run, []).append(Point(row.step, row.scores, row.weights))
+                model = ((row.facts or {}).get("pretraining") or {}).get("model", "")
+                points.setdefault(row.run, []).append(Point(row.step, row.scores, row.weights, model))
         return points
 
 
