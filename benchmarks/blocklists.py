@@ -92,7 +92,7 @@ def main() -> None:
         entry_bytes = path.stat().st_size / len(index)
         given = Path(folder, "lists.json")
         listed = {"hosts": hosts, "addresses": [f"https://{address}" for address in addresses], "urls": urls}
-        given.write_text(json.dumps(listed))
+        given.write_text(json.dumps(listed), "utf-8")
         results = _take_turns(index, urls, [arguments.datatrove_python, "-c", PEER, str(given)], arguments.runs)
     rates = {name: arguments.urls / statistics.median(seconds) for name, (seconds, _) in results.items()}
     print(f"{arguments.urls:,} URLs, {len(index):,} entries, {entry_bytes:.2f} bytes an entry, {arguments.runs} runs\n")
@@ -107,7 +107,7 @@ def _take_turns(index: Index, urls: list[str], command: list[str], runs: int) ->
     column = pa.array(urls)
     ours: list[tuple[float, int]] = [timed(index, column)]  # a first round that is not counted
     theirs: list[tuple[float, int]] = []
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as peer:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8") as peer:
         assert peer.stdin is not None
         assert peer.stdout is not None
         for _ in range(runs + 1):

@@ -70,11 +70,11 @@ def watch(session: int, peaks: dict[int, int], cpu: dict[int, float]) -> None:
         if not entry.name.isdecimal():
             continue
         with contextlib.suppress(OSError, ProcessLookupError, StopIteration):
-            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            fields = (entry / "stat").read_text("utf-8").rpartition(")")[2].split()
             if int(fields[3]) == session and fields[0] != "Z":
                 number = int(entry.name)
                 cpu[number] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-                status = (entry / "status").read_text().splitlines()
+                status = (entry / "status").read_text("utf-8").splitlines()
                 peaks[number] = int(next(line for line in status if line.startswith("VmHWM")).split()[1]) * 1024
 
 
@@ -123,7 +123,7 @@ class Contest:
         self.line = scratch / "line"
         self.line.mkdir()
         metadata = {"harmful_pp": 100.0, "quality_warnings": None, "categories": None}
-        (self.line / "one.jsonl").write_text(json.dumps({"content": "one line " * 20, "metadata": metadata}))
+        (self.line / "one.jsonl").write_text(json.dumps({"content": "one line " * 20, "metadata": metadata}), "utf-8")
 
     def prepare(self, name: str, source: Path, workers: int, *more: str) -> Run:
         """`symbert prepare` into a fresh folder of that name."""
@@ -175,7 +175,7 @@ class Contest:
             workers, tasks,
         ]  # fmt: skip
         run = measured([str(part) for part in command], workers)
-        manifest = json.loads((self.scratch / "symbert/manifest.json").read_text())
+        manifest = json.loads((self.scratch / "symbert/manifest.json").read_text("utf-8"))
         check(rows_of_datatrove(out, [unit["ledger"]["tokens"] for unit in manifest["units"]]), "datatrove")
         return run
 
@@ -277,7 +277,7 @@ def report(
     }
     floor = {field: median(one["symbert"], field) / seconds for field, seconds in least.items()}
     peers = {name: {field: median(one[name], field) for field in warm} for name in ("plain loop", "datatrove")}
-    processor = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line)
+    processor = next(line for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines() if "model name" in line)
     lines = [
         f"Input: 11,059 documents, {megabytes:.0f} MB of JSON lines in six .zst files; 17,966,769 tokens, "
         "checked equal sample by sample.",

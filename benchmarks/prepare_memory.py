@@ -80,7 +80,7 @@ def main() -> None:
         scratch = Path(name)
         if arguments.without_nanotoken:
             (scratch / "path").mkdir()
-            (scratch / "path/nanotoken.py").write_text("raise ImportError('left out')\n")
+            (scratch / "path/nanotoken.py").write_text("raise ImportError('left out')\n", "utf-8")
         for number, what in enumerate(arguments.only):
             english = arguments.data / "oscar2301/en_meta"
             source = english if what == "English" else INPUTS[what](scratch / f"in{number}")

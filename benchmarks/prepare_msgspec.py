@@ -37,7 +37,7 @@ class Document(msgspec.Struct):
 
 
 def main(tokenizer_folder: str, out: str, *names: str) -> None:
-    settings = json.loads(Path(tokenizer_folder, "tokenizer.json").read_text())
+    settings = json.loads(Path(tokenizer_folder, "tokenizer.json").read_text("utf-8"))
     frame = {"type": "BertProcessing", "cls": ["[CLS]", 101], "sep": ["[SEP]", 102]}
     settings |= {"added_tokens": [], "post_processor": frame, "truncation": None, "padding": None}
     tokenizer = nanotoken.WordPieceTokenizer.from_json(json.dumps(settings))

@@ -162,7 +162,7 @@ def conduct(options: argparse.Namespace) -> dict[str, Any]:
             [sys.executable, __file__, "--contender", name, *words],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
         )
         for name in options.contenders
     }

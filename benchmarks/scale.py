@@ -114,7 +114,7 @@ def prepare(
         *more,
     ]  # fmt: skip
     result = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, **ENVIRONMENT}, capture_output=True, text=True, check=False
+        command, cwd=ROOT, env={**os.environ, **ENVIRONMENT}, capture_output=True, encoding="utf-8", check=False
     )
     if result.returncode:
         raise SystemExit(f"{command} failed:\n{result.stderr}")
@@ -164,7 +164,7 @@ def report(
     scaling: dict[tuple[str, int], list[Pair]], units: dict[str, list[Pair]], megabytes: float, runs: int
 ) -> list[str]:
     """The whole text."""
-    processor = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line)
+    processor = next(line for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines() if "model name" in line)
     lines = [
         f"Input: {megabytes:.0f} MB of JSON lines in {FILES} .zst files, {FEW} and {MANY} times over. Machine: "
         f"{processor.partition(': ')[2]}, {len(os.sched_getaffinity(0))} CPUs, Python {platform.python_version()}; "

@@ -1,7 +1,10 @@
 """What the user sees: data on stdout; everything else, errors and progress included, on stderr."""
 
+import codecs
 import contextlib
+import io
 import json
+import os
 import shlex
 import sys
 import time
@@ -30,6 +33,26 @@ def one_line(text: object) -> str:
     return str(text).translate(CONTROL)
 
 
+def show_what_can_be_shown() -> None:
+    """Have stdout and stderr write `?` for what their encoding lacks: finished work must not end with an error.
+
+    Workers and other commands that this process starts do likewise.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+            os.environ["PYTHONIOENCODING"] = f"{stream.encoding}:replace"
+
+
+def shows_all(text: str) -> bool:
+    """Whether stdout can write the text as it is."""
+    try:
+        text.encode(sys.stdout.encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def say(text: str) -> None:
     """One line for the user on stderr; control characters but newlines and tabs are made visible."""
     print(text.translate(IN_TEXT), file=sys.stderr, flush=True)
@@ -48,8 +71,9 @@ def print_error(error: BaseException) -> None:
 
 
 def print_json(document: Any) -> None:
-    """One JSON document on stdout."""
-    print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False).translate(IN_JSON))
+    """One JSON document on stdout: UTF-8, or ASCII with escapes where stdout has another encoding."""
+    utf_8 = codecs.lookup(sys.stdout.encoding).name == "utf-8"
+    print(json.dumps(document, indent=2, ensure_ascii=not utf_8, allow_nan=False).translate(IN_JSON))
 
 
 def command_line(context: typer.Context) -> str:

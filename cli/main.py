@@ -34,7 +34,7 @@ from cli import (
     tokenizer,
     verify,
 )
-from cli.console import print_error, say
+from cli.console import print_error, say, show_what_can_be_shown
 from cli.values import refuse_urls
 from durable.errors import UnfinishedError
 from durable.signals import EXIT_DONE, EXIT_INTERRUPTED, EXIT_REFUSED, EXIT_UNFINISHED, EXIT_USAGE
@@ -104,6 +104,7 @@ app.command("env")(env.env)
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    show_what_can_be_shown()
     sys.exit(run(sys.argv[1:]))
 
 

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.console import say
+from cli.console import say, shows_all
 from cli.values import refuse
 from durable.slices import MOST_SLICES
 
@@ -144,6 +145,7 @@ def _parameters(context: typer.Context) -> dict[str, Any]:
 def _print(
     context: typer.Context, count: int, missing: Sequence[int], resources: "Resources", script: Path | None
 ) -> int:
+    from durable.errors import DurableError, with_hint
     from durable.files import write_text
     from durable.slurm import Division, sbatch_text
 
@@ -151,6 +153,11 @@ def _print(
     division = Division(context.info_name, context.args, count, missing, str(Path.cwd()))
     text = sbatch_text(division, resources)
     if script is None:
+        if not shows_all(text):  # a `?` in the name of a folder would submit other work
+            raise with_hint(
+                DurableError(f"the script holds characters that stdout has not, which is {sys.stdout.encoding}"),
+                "--script FILE writes it as UTF-8",
+            )
         print(text, end="")
         return 0
     write_text(script, text)

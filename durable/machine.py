@@ -11,7 +11,7 @@ def available_cores() -> int:
 
 def available_memory() -> int:
     """Bytes that can be had without swapping; all there are, where the kernel does not say."""
-    with contextlib.suppress(FileNotFoundError), open("/proc/meminfo") as file:
+    with contextlib.suppress(FileNotFoundError), open("/proc/meminfo", encoding="ascii") as file:
         for line in file:
             if line.startswith("MemAvailable:"):
                 return int(line.split()[1]) * 1024

@@ -143,9 +143,9 @@ def _well(address: str) -> str:
 
 def _probe(address: str) -> tuple[str | None, str]:
     """Where the cluster is, or None; and what the attempt to connect has complained of."""
-    with tempfile.TemporaryFile("w+") as complaints:
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as complaints:
         command = [sys.executable, "-c", _PROBE, address]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaints, text=True)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaints, encoding="utf-8")
         ends = time.monotonic() + SECONDS_TO_BE_WELL
         heard = ""
         while process.poll() is None and time.monotonic() < ends and "InvalidAuthToken" not in heard:

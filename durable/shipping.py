@@ -39,7 +39,7 @@ class Shipment:
         _sweep(folder)
         _hold(folder)
         places = {path: folder / str(number) / path.name for number, (path, _) in enumerate(self.files)}
-        with (folder / "unpacking").open("w") as alone:
+        with (folder / "unpacking").open("wb") as alone:
             fcntl.flock(alone, fcntl.LOCK_EX)
             for path, reference in self.files:
                 if not places[path].exists():

@@ -286,7 +286,7 @@ def unleash(seconds: float, seed: int, log: Path) -> int:
             run(scenario, folder, killer, expected[scenario.outcome])
         if nodes is not None:
             nodes.cluster.shutdown()
-    assert len(log.read_text().splitlines()) == killer.kills, "a kill is not in the log"
+    assert len(log.read_text(encoding="utf-8").splitlines()) == killer.kills, "a kill is not in the log"
     left = strays()
     assert not left, f"left running: {left}"
     return killer.kills

@@ -86,7 +86,7 @@ def test_glue_compare_refuses_what_is_not_one_model(folder: Path, capsys: pytest
 
 
 def edit(path: Path, **changes: object) -> None:
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), **changes}), encoding="utf-8")
 
 
 def raise_a_score(folder: Path) -> None:

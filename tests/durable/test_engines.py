@@ -165,7 +165,7 @@ def test_a_signal_ends_the_run_and_its_workers(engine_: Engine, tmp_path: Path, 
 
 def alive(pid: int) -> bool:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").split()[2] != "Z"
     except FileNotFoundError:
         return False
 

@@ -286,9 +286,9 @@ def damages(corpus: Path) -> Iterator[tuple[str, Callable[[], object]]]:
 
 
 def edit(path: Path, old: str, new: str) -> None:
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     assert old in text
-    path.write_text(text.replace(old, new))
+    path.write_text(text.replace(old, new), encoding="utf-8")
 
 
 def test_verify_finds_every_damage_and_names_it(tmp_path: Path, inputs: Path, make: Make) -> None:

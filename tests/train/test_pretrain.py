@@ -298,15 +298,20 @@ def lose_all(path: Path) -> None:
 
 
 def lose_the_first_lines(path: Path) -> None:
-    path.write_text("".join(path.read_text().splitlines(keepends=True)[4:]))
+    path.write_text("".join(path.read_text(encoding="utf-8").splitlines(keepends=True)[4:]), encoding="utf-8")
 
 
 def lose_a_line(path: Path) -> None:
-    path.write_text("".join(line for line in path.read_text().splitlines(keepends=True) if '"step": 6,' not in line))
+    path.write_text(
+        "".join(
+            line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if '"step": 6,' not in line
+        ),
+        encoding="utf-8",
+    )
 
 
 def spoil_a_line(path: Path) -> None:
-    path.write_text(path.read_text().replace("}", "", 1))
+    path.write_text(path.read_text(encoding="utf-8").replace("}", "", 1), encoding="utf-8")
 
 
 @pytest.mark.slow
