@@ -149,7 +149,7 @@ def test_a_wrong_field_is_refused_by_the_first_records_before_the_rest_is_read(
         arguments = ["tokenizer", "train", str(shard), "--out", str(tmp_path / "out"), "--quiet"]
     elif command == "estimate":
         arguments = [*arguments, "--estimate", "0.5"]
-    shard.write_text("not JSON\n" + (json.dumps(FOREIGN) + "\n") * 5000)
+    shard.write_text("not JSON\n" + (json.dumps(FOREIGN) + "\n") * 5000, encoding="utf-8")
     for part in range(20):  # what is not looked at could not be read
         (shard.parent / f"part_{part}.jsonl.zst").write_bytes(b"\x28\xb5\x2f\xfd cut")
     arguments[arguments.index(str(shard))] = str(shard.parent)
@@ -164,10 +164,10 @@ def test_a_wrong_field_is_refused_by_the_first_records_before_the_rest_is_read(
 def test_first_records_without_a_text_are_the_runs_to_judge_where_others_have_one_or_all_may_be_put_aside(
     arguments: list[str], shard: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lines = shard.read_text()
-    shard.write_text(json.dumps(FOREIGN) + "\n" + lines)
+    lines = shard.read_text(encoding="utf-8")
+    shard.write_text(json.dumps(FOREIGN) + "\n" + lines, encoding="utf-8")
     assert run([*arguments, "--max-bad-share", "0.1"]) == 3
-    shard.write_text((json.dumps(FOREIGN) + "\n") * 1001 + lines)
+    shard.write_text((json.dumps(FOREIGN) + "\n") * 1001 + lines, encoding="utf-8")
     out = ["--out", str(shard.parents[1] / "other"), "--max-bad-share"]
     capsys.readouterr()
     assert run([*arguments, *out, "0.99"]) == 1
@@ -178,7 +178,7 @@ def test_first_records_without_a_text_are_the_runs_to_judge_where_others_have_on
 def test_what_was_dropped_and_what_is_no_document_add_up_where_nothing_is_left(
     arguments: list[str], shard: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shard.write_text("broken\n" * 3)
+    shard.write_text("broken\n" * 3, encoding="utf-8")
     assert run([*arguments, "--max-bad-share", "1"]) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: no training sample: 0 of 3 lines were kept, with 0 tokens")
