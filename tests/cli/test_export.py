@@ -215,6 +215,25 @@ def test_a_hub_folder_holds_the_code_and_a_card_with_what_was_given(
     assert facts["bytes"] == sum(path.stat().st_size for path in (tmp_path / "my-model").iterdir())
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "Expecting"),
+        ('{"corpus_hash": "a", "tokenizer": {"name": "b"}, "ledger": []}', "`ledger` is [], expected an o"),
+    ],
+)
+def test_a_card_of_a_damaged_manifest_is_refused_and_leaves_no_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str, message: str
+) -> None:
+    (tmp_path / "corpus").mkdir()
+    path = tmp_path / "corpus" / "manifest.json"
+    path.write_text(content)
+    arguments = ["--format", "hub", "--corpus", str(path.parent)]
+    assert run(["export", str(checkpoint(tmp_path / "origin")), "--out", str(tmp_path / "new"), *arguments]) == 1
+    assert f"error: {path} is damaged: {message}" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
 def test_the_card_has_a_formula_for_every_operator() -> None:
     assert FORMULAS.keys() == OPERATORS.keys()
 
