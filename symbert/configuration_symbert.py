@@ -169,9 +169,11 @@ class SymbertConfig(PreTrainedConfig):
     def _validate_sizes(self) -> None:
         for name in (
             "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
-            "max_position_embeddings", "type_vocab_size",
+            "max_position_embeddings", "type_vocab_size", "trained_positions",
         ):  # fmt: skip
             value, least = getattr(self, name), 0 if name == "type_vocab_size" else 1
+            if value is None and name == "trained_positions":
+                continue
             if not isinstance(value, int) or value < least:
                 raise SymbertError(f"`{name}` is {value!r}; expected an integer of at least {least}")
         if self.hidden_size % self.num_attention_heads:

@@ -126,6 +126,8 @@ def _empty_bert(model: SymbertPreTrainedModel) -> PreTrainedModel:
     if isinstance(model, SymbertForQuestionAnswering):  # a start and an end, whatever labels a former head had
         shared |= {"id2label": None, "label2id": None}
     bert_config = BertConfig(**shared, type_vocab_size=max(config.type_vocab_size, 1))
+    if config.trained_positions is not None:
+        bert_config.trained_positions = config.trained_positions
     bert_class = BERT_CLASSES[type(model)]
     if isinstance(model, SymbertModel):
         return bert_class(bert_config, add_pooling_layer=model.pooler is not None).to(model.dtype)

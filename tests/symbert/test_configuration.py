@@ -100,6 +100,7 @@ def test_what_transformers_passes_through_a_configuration_is_accepted(others: di
         ({"classifier_dropout": -0.1}, "`classifier_dropout` is -0.1; expected a number from 0 to 1"),
         ({"feed_forward_bias": "false"}, "`feed_forward_bias` is 'false'; expected true or false"),
         ({"tie_word_embeddings": 0}, "`tie_word_embeddings` is 0; expected true or false"),
+        ({"trained_positions": "64"}, "`trained_positions` is '64'; expected an integer of at least 1"),
         ({"pad_token_id": 30522}, "`pad_token_id` is 30522; expected one of the 30522 tokens, or null"),
     ],
     ids=str,

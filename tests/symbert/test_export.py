@@ -81,6 +81,11 @@ def test_a_difference_in_any_output_fails_the_export(wrong: float) -> None:
         compare(outputs, found, mask)
 
 
+def test_a_folded_model_says_how_many_positions_were_trained(config: Any) -> None:
+    assert fold(SymbertModel(config(trained_positions=7))).config.to_dict()["trained_positions"] == 7
+    assert "trained_positions" not in fold(SymbertModel(config())).config.to_dict()
+
+
 def test_a_folded_question_answering_model_has_a_start_and_an_end_whatever_labels_it_was_given(config: Any) -> None:
     model = randomised(SymbertForQuestionAnswering(config("pairwise", num_labels=3)))
     assert compare_with(model, fold(model)) < 1e-5
