@@ -41,13 +41,12 @@ class Trainer:
 
     def __init__(self, model: Any, recipe: Recipe, device: torch.device, ranks: Ranks = ALONE) -> None:
         self.recipe, self.device, self.ranks = recipe, device, ranks
-        compiled = device.type == "cuda" if recipe.runtime.compile is None else recipe.runtime.compile
         self.predictor = Predictor(
             model,
             device,
             recipe.training.precision,
             micro_batch_size(recipe, device),
-            recipe.masking.probability if compiled else None,
+            recipe.masking.probability if is_compiled(recipe, device) else None,
         )
         self.model = self.predictor.model
         if ranks.count > 1:
@@ -101,6 +100,11 @@ class Trainer:
             self.optimizer.found_inf = self.halted  # type: ignore[attr-defined]
             self.optimizer.step()
         return norm
+
+
+def is_compiled(recipe: Recipe, device: torch.device) -> bool:
+    """Whether the model is compiled: as set, else where it pays."""
+    return device.type == "cuda" if recipe.runtime.compile is None else recipe.runtime.compile
 
 
 def micro_batch_size(recipe: Recipe, device: torch.device) -> int:

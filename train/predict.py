@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from train.compiled import refused_in_one_line
 from train.corpus import Split
 from train.cpu import quicken
 from train.data import EVALUATION_MASKS, Batch, Masking
@@ -75,7 +76,11 @@ class Predictor:
         """Losses (M,), and in evaluation right guesses (M,), of one micro-batch; M may be padded with zeros."""
         if self.masking is not None:
             part = part.padded(capacity(part.input_ids.size, self.masking, len(part.labels)))
-        return self.forward(*(self._sent(array) for array in (part.input_ids, part.positions, part.labels)))
+        sent = [self._sent(array) for array in (part.input_ids, part.positions, part.labels)]
+        if self.masking is None:
+            return self.forward(*sent)
+        with refused_in_one_line():
+            return self.forward(*sent)
 
     def parts(self, batch: Batch) -> list[Batch]:
         """A batch as micro-batches, in order."""

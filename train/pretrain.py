@@ -26,13 +26,14 @@ from train.checkpoint import (
     refuse_to_begin_anew,
     set_aside_later,
 )
+from train.compiled import drop_cut_libraries
 from train.corpus import Corpus, check_fit, open_corpus
 from train.cpu import keep_freed_memory
 from train.data import FIRST_WEIGHTS, key
 from train.device import find_device, with_precision
 from train.environment import assumptions, identity, invocation, read_environment
 from train.errors import TrainError
-from train.loop import Trainer
+from train.loop import Trainer, is_compiled
 from train.metrics import MetricsLog, refuse_gaps
 from train.positions import trained_positions, untrained_positions
 from train.preflight import Preflight, preflight
@@ -94,6 +95,8 @@ def pretrain(
         costs = preflight(corpus, recipe, found)
         if found.type == "cpu":
             keep_freed_memory()
+        if is_compiled(recipe, found):
+            drop_cut_libraries(notice)  # every rank, for each machine has a cache of its own
         trainer = Trainer(model, recipe, found, ranks)
         stack.callback(trainer.release)
         run = Run(out, corpus, trainer, costs, checkpoint)
