@@ -14,6 +14,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -53,8 +54,8 @@ def named_when_full(path: Path) -> Iterator[None]:
         if number is None:
             raise
         source, target = getattr(error, "filename", None), getattr(error, "filename2", None)
-        name = target or source or path
-        raise OSError(number, os.strerror(number), str(name)) from error
+        name = str(target or source or path)
+        raise OSError(number, os.strerror(number), str(path) if PARTIAL in name else name) from error
 
 
 def _no_room(error: Exception) -> int | None:
@@ -115,10 +116,13 @@ def whole_folder(path: Path, *, first_stays: bool = False, name: str = "folder")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_name(path)
     partial.mkdir()
+    mode = stat.S_IMODE(partial.stat().st_mode) & 0o666  # as the umask says; safetensors makes its files 0600
     try:
         with named_when_full(path):
             yield partial
             for file in partial.rglob("*"):
+                if file.is_file():
+                    file.chmod(mode)
                 fsync_folder(file)
             fsync_folder(partial)
             failpoint(f"{name}.before-rename")

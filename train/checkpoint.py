@@ -68,7 +68,8 @@ def save_checkpoint(
     with whole_folder(folder, name="checkpoint") as partial:
         with _without_progress_bars():
             model.save_pretrained(partial)
-        shutil.copytree(tokenizer, partial, dirs_exist_ok=True)
+        for path in tokenizer.iterdir():
+            shutil.copyfile(path, partial / path.name)
         add_settings(partial)
         save_file(_moments(model, optimizer), partial / OPTIMIZER)
         files = {path.name: file_sha256(path) for path in sorted(partial.iterdir())}

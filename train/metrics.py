@@ -63,7 +63,8 @@ class MetricsLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        with named_when_full(self._path):
+            self._file.close()
         if self._mirror is not None:
             self._mirror.close()
 

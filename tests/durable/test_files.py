@@ -108,11 +108,11 @@ def _copy_folder(partial: Path, source: Path) -> None:
     ("write", "named"),
     [
         (lambda partial, _: (partial / "a").write_bytes(bytes(1 << 17)), "target"),
-        (lambda partial, source: shutil.copyfile(source, partial / "copy"), "copy"),
+        (lambda partial, source: shutil.copyfile(source, partial / "copy"), "target"),
         (_copy_folder, "target"),
         (lambda partial, _: save_file({"a": torch.zeros(1 << 17)}, partial / "weights"), "target"),
     ],
-    ids=["a write", "a copy, not its source", "a copy of a folder", "safetensors"],
+    ids=["a write", "a copy", "a copy of a folder", "safetensors"],
 )
 def test_in_a_folder_that_finds_no_room_the_target_is_named(
     tmp_path: Path, small_files: Path, write: Callable[[Path, Path], object], named: str
