@@ -1,14 +1,17 @@
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from symbert import OPERATORS
 from tests.corpora import write_corpus
 from tests.train.tiny import tiny_recipe
 from train.corpus import open_corpus
-from train.preflight import flops_per_token, matrix_rate, preflight, unigram_entropy
+from train.preflight import _measured_rate, flops_per_token, matrix_rate, preflight, unigram_entropy
 from train.recipe import load_recipe
 
 CPU = torch.device("cpu")
@@ -53,3 +56,30 @@ def test_the_matrix_rate_is_measured_once_for_each_number_of_threads() -> None:
         torch.set_num_threads(threads)
     assert rates[:2] == rates[2:]
     assert rates[0] != rates[1]
+
+
+class Layouts(TorchDispatchMode):
+    """Which of a product's two factors are transposed, for every matrix product within the block."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[tuple[bool, bool]] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (torch.ops.aten.mm.default, torch.ops.aten.addmm.default):
+            self.seen.add(tuple(not factor.is_contiguous() for factor in args[-2:]))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_the_products_that_are_timed_are_those_of_a_training_step(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("train.preflight.MATRIX_SIZES", {"cpu": 32})
+    layer, samples = nn.Linear(3, 5, dtype=dtype), torch.randn(7, 3, dtype=dtype, requires_grad=True)
+    with Layouts() as trained:
+        layer(samples).sigmoid().sum().backward()
+    with Layouts() as timed:
+        _measured_rate.__wrapped__(CPU, dtype, 1)
+    assert timed.seen == trained.seen
+    assert len(timed.seen) == 3
