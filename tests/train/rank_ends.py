@@ -9,6 +9,7 @@ import torch
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
+from durable.progress import unheard
 from symbert import SymbertError
 from tests.train.tiny import tiny_recipe
 from train.corpus import open_corpus
@@ -52,7 +53,7 @@ def watch_a_run(corpus: Path, out: Path, **changes: object) -> None:
     """Pre-train, and watch the end."""
     watch_the_end()
     try:
-        pretrain(corpus, out, tiny_recipe("pairwise", **changes), device="cpu")
+        pretrain(corpus, out, tiny_recipe("pairwise", **changes), device="cpu", notice=unheard)
     except TrainError as error:
         print(error.args[0].partition(":")[0])
 
