@@ -33,6 +33,11 @@ def one_line(text: object) -> str:
     return str(text).translate(CONTROL)
 
 
+def visible(text: str) -> str:
+    """A text of lines with its control characters made visible, newlines and tabs aside."""
+    return text.translate(IN_TEXT)
+
+
 def show_what_can_be_shown() -> None:
     """Have stdout and stderr write `?` for what their encoding lacks: finished work must not end with an error.
 
@@ -55,12 +60,12 @@ def shows_all(text: str) -> bool:
 
 def say(text: str) -> None:
     """One line for the user on stderr; control characters but newlines and tabs are made visible."""
-    print(text.translate(IN_TEXT), file=sys.stderr, flush=True)
+    print(visible(text), file=sys.stderr, flush=True)
 
 
 def show(text: str, end: str = "\n") -> None:
     """Text for the user on stdout; control characters but newlines and tabs are made visible."""
-    print(text.translate(IN_TEXT), end=end, flush=True)
+    print(visible(text), end=end, flush=True)
 
 
 def print_error(error: BaseException) -> None:

@@ -20,6 +20,6 @@ def find_tokenizer(source: str) -> "CorpusTokenizer":
         return found
     from train.tokenizer import settings_to_add
 
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(prefix="symbert-tokenizer-") as folder:
         found.save(saved := Path(folder) / "tokenizer")
         return found.with_settings(settings_to_add(saved, called=found.folder))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from cli.console import AsJson, Quiet, command_line, print_json, progress, say
+from cli.console import AsJson, Quiet, command_line, print_json, progress, say, visible
 from cli.corpus_plan import check_parameters, plan_of
 from cli.engine import RUNNING, EngineName, RayAddress, ShipFiles, SliceOption
 from cli.values import number
@@ -251,7 +251,7 @@ def _write_pages(plan: "Plan", manifest: dict[str, Any], command: str, inputs: l
     from oscar_prep.card import data_card
     from oscar_prep.upload import Upload
 
-    write_text(plan.out / "README.md", data_card(manifest, command))
+    write_text(plan.out / "README.md", visible(data_card(manifest, command)))
     if report:
         _write_report(plan.out, command, inputs)
     if plan.target is not None:
@@ -274,7 +274,8 @@ def _write_report(out: Path, command: str, inputs: list[str]) -> None:
 
     keep_pandas_out()
     only = place(inputs[0]) if len(inputs) == 1 else None  # texts behind a URL would be fetched anew, and hashed
-    write_text(out / "report.html", page(corpus_page(out, only if isinstance(only, Path) else None, command)))
+    drawn = page(corpus_page(out, only if isinstance(only, Path) else None, command))
+    write_text(out / "report.html", visible(drawn))
 
 
 def _print_funnel(out: str, summary: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """`symbert push`: an exported folder to the Hugging Face hub."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -65,14 +66,14 @@ def exported_files(folder: Path) -> tuple[dict[str, int], list[str]]:
     if links := [path for path in inside if path.is_symlink()]:
         raise with_hint(
             DurableError(f"{links[0]} is a link to {links[0].readlink()}, expected the files of an export alone"),
-            f"remove it; or `cp -rL {folder} NEW`, look at what NEW holds, and push that",
+            f"remove it; or `cp -rL {shlex.quote(str(folder))} NEW`, look at what NEW holds, and push that",
         )
     files = {str(path.relative_to(folder)): path.stat().st_size for path in inside if path.is_file()}
     for name in ("optimizer.safetensors", "state.json"):
         if name in files:
             raise with_hint(
                 DurableError(f"{folder} is a checkpoint of a run, expected an exported folder: {name} is for resuming"),
-                f"symbert export {folder} --format hub --out NEW",
+                f"symbert export {shlex.quote(str(folder))} --format hub --out NEW",
             )
     return files, hidden
 

@@ -6,13 +6,16 @@ three settings, with defaults for those that are not there (transformers 5.17 to
 AutoTokenizer itself, whose import takes seconds. See docs/decisions/0013-a-tokenizer-is-opened-as-it-packed.md.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 AS_IT_IS = frozenset({"PreTrainedTokenizerFast", "TokenizersBackend"})
 DEFAULTS = {"do_lower_case": True, "tokenize_chinese_chars": True, "strip_accents": None}
 """BertTokenizer's; accents that no setting speaks of are stripped if letters are made small."""
-ADDS_TOKENS = ("added_tokens_decoder", "additional_special_tokens", "extra_special_tokens", "split_special_tokens")
+SPECIAL = ("cls_token", "sep_token", "pad_token", "mask_token", "unk_token")
+"""Those of BERT, which a corpus takes for text wherever they are written out on a page."""
+NAMES_TOKENS = re.compile(r"_tokens?(_|$)")
 # What BertTokenizer sets, whatever tokenizer.json says.
 LONGEST_WORD, CONTINUING = 100, "##"
 
@@ -48,7 +51,8 @@ def contradicted(settings: Mapping[str, Any], document: Mapping[str, Any]) -> di
 
 def opens_alike(settings: Mapping[str, Any], document: Mapping[str, Any]) -> bool:
     """Whether AutoTokenizer is known to give the ids of tokenizer.json; if not, it must be opened and asked."""
-    if any(settings.get(name) for name in ADDS_TOKENS):
+    # Any other `*_token` is one that AutoTokenizer finds in a text, and so are those of lists and tables of tokens.
+    if any(value and NAMES_TOKENS.search(name) and name not in SPECIAL for name, value in settings.items()):
         return False
     return settings.get("tokenizer_class") in AS_IT_IS or (
         is_berts(settings) and not contradicted(settings, document) and _is_berts_kind(settings, document)
@@ -63,7 +67,7 @@ def _is_berts_kind(settings: Mapping[str, Any], document: Mapping[str, Any]) -> 
         normalizer.get("type") == "BertNormalizer"
         and normalizer.get("clean_text") is True
         and pre_tokenizer.get("type") == "BertPreTokenizer"
-        and model.get("type") == "WordPiece"
+        and model.get("type", "WordPiece") == "WordPiece"  # bert-base-uncased's, as the hub has it, names no type
         and model.get("continuing_subword_prefix") == CONTINUING
         and model.get("max_input_chars_per_word") == LONGEST_WORD
         and model.get("unk_token") == (unknown.get("content") if isinstance(unknown, dict) else unknown)

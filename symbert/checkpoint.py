@@ -8,12 +8,16 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from transformers import PreTrainedConfig
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, logging
 
+from .configuration_symbert import SymbertConfig
 from .errors import SymbertError, unknown_name
 from .export import BERT_CLASSES
 from .modeling_symbert import SymbertPreTrainedModel
 
+# What transformers raises for a field whose value it cannot use.
+MISFITS = (ValueError, TypeError, AttributeError, LookupError)
 MODEL_CLASSES = {model_class.__name__: model_class for model_class in BERT_CLASSES}
 
 
@@ -23,7 +27,10 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         fields = json.loads(path.read_text("utf-8"))
     except (FileNotFoundError, NotADirectoryError):
-        raise SymbertError(f"{folder} holds no config.json, expected a checkpoint folder") from None
+        error = SymbertError(f"{folder} holds no config.json, expected a checkpoint folder")
+        if hint := what_else(folder):
+            error.add_note(hint)
+        raise error from None
     except ValueError as error:
         raise SymbertError(f"{path} is damaged: {error}") from None
     if not isinstance(fields, dict):
@@ -48,6 +55,20 @@ def refuse_non_finite(folder: Path, weights: Iterable[tuple[str, torch.Tensor]])
             raise SymbertError(f"{folder}: the weight {name} holds NaN or infinity; its training has diverged")
 
 
+def answer_plainly(model: Any) -> None:
+    """Have a model return named outputs and no more than its head's, whatever its saved configuration asks for."""
+    model.config.output_attentions = model.config.output_hidden_states = False
+    model.config.return_dict = True
+
+
+def what_else(folder: Path) -> str | None:
+    """What to do with a folder that holds no model of its own, but what other programs write beside one."""
+    if (folder / "adapter_config.json").is_file():
+        return "peft's model.merge_and_unload().save_pretrained(NEW) makes a checkpoint of an adapter and its model"
+    inside = sorted(path.parent.name for path in folder.glob("checkpoint-*/config.json"))
+    return f"name a checkpoint within it, such as {folder / inside[-1]}" if inside else None
+
+
 @contextlib.contextmanager
 def whole_weights(folder: Path) -> Iterator[None]:
     """Turn the refusal of weights that are cut or no weights at all into a SymbertError that names the folder.
@@ -58,11 +79,23 @@ def whole_weights(folder: Path) -> Iterator[None]:
         yield
     except SafetensorError as error:
         raise SymbertError(f"{folder}: the weights are damaged: {error}") from None
-    except ValueError as error:  # the configuration's own, and transformers' of its fields
-        named = SymbertError(f"{folder / 'config.json'}: {str(error).splitlines()[0]}")
-        for hint in getattr(error, "__notes__", []):
-            named.add_note(hint)
-        raise named from None
+    except ValueError as error:
+        raise _of_config(folder, error) from None
+
+
+def check_config(folder: Path, kind: type[PreTrainedConfig]) -> None:
+    """Raise SymbertError, naming config.json, if it makes no configuration of that kind."""
+    try:
+        kind.from_pretrained(folder, local_files_only=True)
+    except MISFITS as error:
+        raise _of_config(folder, error) from None
+
+
+def _of_config(folder: Path, error: Exception) -> SymbertError:
+    named = SymbertError(f"{folder / 'config.json'}: {str(error).splitlines()[0]}")
+    for hint in getattr(error, "__notes__", []):
+        named.add_note(hint)
+    return named
 
 
 def load_checkpoint(folder: Path, dtype: torch.dtype = torch.float32) -> SymbertPreTrainedModel:
@@ -77,11 +110,13 @@ def load_checkpoint(folder: Path, dtype: torch.dtype = torch.float32) -> Symbert
     if not any((folder / name).is_file() for name in (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME)):
         raise SymbertError(f"{folder} holds no weights, expected {SAFE_WEIGHTS_NAME}")
     refuse_quantized(folder, fields)
+    check_config(folder, SymbertConfig)
     with whole_weights(folder), _without_load_report():
         model, report = _model_class(fields).from_pretrained(
             folder, dtype=dtype, local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True
         )
     refuse_misfits(folder, report, ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    answer_plainly(model)
     refuse_non_finite(folder, model.named_parameters())
     return model.eval()
 

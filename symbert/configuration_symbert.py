@@ -1,5 +1,6 @@
 """SymbertConfig: BERT's shape, the attention operator of each layer, and the parts around it."""
 
+import inspect
 from dataclasses import field, fields
 from os import PathLike
 from typing import Any
@@ -133,9 +134,9 @@ class SymbertConfig(PreTrainedConfig):
     def from_dict(cls, config_dict: dict[str, Any], **others: Any) -> Any:
         """The configuration that was saved as `config_dict`, with the fields of other programs; see transformers."""
         known = [one.name for one in fields(cls)]
-        saved = {name: config_dict[name] for name in _foreign(config_dict) if name not in known}
-        own = {name: value for name, value in config_dict.items() if name not in saved}
-        return super().from_dict({**own, "_saved": saved}, **others)
+        kept = {name: value for name, value in config_dict.items() if name in known or not _is_taken(name)}
+        saved = {name: kept.pop(name) for name in _foreign(kept) if name not in known}
+        return super().from_dict({**kept, "_saved": saved}, **others)
 
     @classmethod
     def from_json_file(cls, json_file: str | PathLike[str]) -> "SymbertConfig":
@@ -174,7 +175,7 @@ class SymbertConfig(PreTrainedConfig):
             value, least = getattr(self, name), 0 if name == "type_vocab_size" else 1
             if value is None and name == "trained_positions":
                 continue
-            if not isinstance(value, int) or value < least:
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise SymbertError(f"`{name}` is {value!r}; expected an integer of at least {least}")
         if self.hidden_size % self.num_attention_heads:
             raise SymbertError(
@@ -188,13 +189,13 @@ class SymbertConfig(PreTrainedConfig):
                 continue
             if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
                 raise SymbertError(f"`{name}` is {value!r}; expected a number from {least:g} to {most:g}")
+            setattr(self, name, float(value))
         for name in ("tie_word_embeddings", "feed_forward_bias"):
             if not isinstance(getattr(self, name), bool):
                 raise SymbertError(f"`{name}` is {getattr(self, name)!r}; expected true or false")
-        if self.pad_token_id is not None and self.pad_token_id not in range(self.vocab_size):
-            raise SymbertError(
-                f"`pad_token_id` is {self.pad_token_id!r}; expected one of the {self.vocab_size} tokens, or null"
-            )
+        pad = self.pad_token_id
+        if pad is not None and (isinstance(pad, bool) or pad not in range(self.vocab_size)):
+            raise SymbertError(f"`pad_token_id` is {pad!r}; expected one of the {self.vocab_size} tokens, or null")
 
     def _validate_names(self) -> None:
         for field_name, what, known in (
@@ -217,3 +218,13 @@ def _foreign(others: dict[str, Any]) -> list[str]:
         for name in others
         if not (name.startswith("_") or name in PASSED_BY_TRANSFORMERS or hasattr(default, name))
     ]
+
+
+def _is_taken(name: str) -> bool:
+    """Whether a configuration has a method, a constant or a computed property of that name, which no value may hide."""
+    if name == "self":
+        return True
+    if name == "model_type" or not hasattr(SymbertConfig, name):
+        return False
+    attribute = inspect.getattr_static(SymbertConfig, name)
+    return not (isinstance(attribute, property) and attribute.fset)

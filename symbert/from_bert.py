@@ -9,10 +9,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import BertForMaskedLM, PreTrainedModel
+from transformers import BertConfig, BertForMaskedLM, PreTrainedModel
 
 from .attention import DotProduct, Pairwise, Shared, Symmetric
 from .checkpoint import (
+    answer_plainly,
+    check_config,
     load_checkpoint,
     read_config,
     refuse_misfits,
@@ -53,11 +55,13 @@ def load_bert(folder: Path) -> PreTrainedModel:
     if not is_stock_bert(folder):
         return fold(load_checkpoint(folder))
     refuse_quantized(folder, read_config(folder))
+    check_config(folder, BertConfig)
     with whole_weights(folder):
         bert, report = BertForMaskedLM.from_pretrained(
             folder, dtype=torch.float32, local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True
         )
     refuse_misfits(folder, report, ["mismatched_keys"])
+    answer_plainly(bert)
     refuse_non_finite(folder, bert.named_parameters())
     return bert.eval()
 

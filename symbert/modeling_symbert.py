@@ -158,7 +158,8 @@ class SymbertForMaskedLM(SymbertPreTrainedModel):
         With `num_items_in_batch` the loss is the sum divided by that number, so that accumulated micro-batches
         add up to the mean over all masked tokens. `options` are SymbertModel's.
         """
-        encoded = self.symbert(input_ids, attention_mask, token_type_ids, output_positions=masked_positions, **options)
+        options |= {"output_positions": masked_positions, "return_dict": True}
+        encoded = self.symbert(input_ids, attention_mask, token_type_ids, **options)
         logits = self.cls(encoded.last_hidden_state)
         loss = None
         if labels is not None:
@@ -195,7 +196,7 @@ class SymbertForSequenceClassification(SymbertPreTrainedModel):
         **options: Any,
     ) -> Any:
         """Logits (B, labels); the loss follows `config.problem_type` (regression where there is one label)."""
-        encoded = self.symbert(input_ids, attention_mask, token_type_ids, **options)
+        encoded = self.symbert(input_ids, attention_mask, token_type_ids, return_dict=True, **options)
         logits = self.classifier(self.dropout(encoded.pooler_output))
         loss = None
         if labels is not None:
@@ -228,7 +229,7 @@ class SymbertForTokenClassification(SymbertPreTrainedModel):
         **options: Any,
     ) -> Any:
         """Logits (B, L, labels); the loss is the mean cross-entropy over labels that are not -100."""
-        encoded = self.symbert(input_ids, attention_mask, token_type_ids, **options)
+        encoded = self.symbert(input_ids, attention_mask, token_type_ids, return_dict=True, **options)
         logits = self.classifier(self.dropout(encoded.last_hidden_state))
         loss = None if labels is None else F.cross_entropy(logits.flatten(0, 1), labels.flatten())
         return TokenClassifierOutput(
@@ -259,7 +260,7 @@ class SymbertForQuestionAnswering(SymbertPreTrainedModel):
         **options: Any,
     ) -> Any:
         """Start and end logits (B, L); the loss is their mean cross-entropy, answers beyond the text left out."""
-        encoded = self.symbert(input_ids, attention_mask, token_type_ids, **options)
+        encoded = self.symbert(input_ids, attention_mask, token_type_ids, return_dict=True, **options)
         start_BL, end_BL = self.qa_outputs(encoded.last_hidden_state).unbind(-1)
         loss = None
         if start_positions is not None and end_positions is not None:

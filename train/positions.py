@@ -1,4 +1,4 @@
-"""Positions that a model has, but no sample of its pre-training reached: they are still as they were drawn."""
+"""Positions that a model has, but no sample of its pre-training reached; learned ones are still as they were drawn."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,4 +26,4 @@ def untrained_positions(config: Mapping[str, Any], reached: int | None = None) -
     last = positions if reached is None else min(reached, positions)
     if not isinstance(trained, int) or last <= trained:
         return None
-    return f"positions {trained + 1} to {last} are untrained, since pre-training had samples of {trained} tokens"
+    return f"pre-training never reached positions {trained + 1} to {last}: its samples had {trained} tokens"

@@ -3,6 +3,7 @@
 RUN/recipe.toml, environment.json, metrics.jsonl, checkpoints/step-00001000/
 """
 
+import shlex
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -246,5 +247,5 @@ def _refuse_other_settings(out: Path, wanted: dict[str, Any]) -> None:
         lines = "\n".join(f"  {line.removeprefix('recipe.')}" for line in differences)
         raise with_hint(
             TrainError(f"{out} holds a run with other settings:\n{lines}"),
-            "give another --out, or the run's own settings",
+            f"give another --out; or --recipe {shlex.quote(str(out / RECIPE))} goes on with the run's own settings",
         )

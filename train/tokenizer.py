@@ -9,11 +9,10 @@ from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
 from durable.errors import with_hint
-from durable.tokenizer_settings import AS_IT_IS, contradicted, opens_alike
+from durable.tokenizer_settings import AS_IT_IS, SPECIAL, contradicted
 from train.errors import TrainError
 
 TOKENIZER, SETTINGS = "tokenizer.json", "tokenizer_config.json"
-SPECIAL = ("cls_token", "sep_token", "pad_token", "mask_token", "unk_token")
 TELLING = {
     "capitals": "Hello WORLD İstanbul ẞ ǅ",
     "accents": "Café naïve Ångström e\u0301 o\u0308 ñ",
@@ -31,11 +30,13 @@ VOCABULARY_WORDS = 200
 
 
 def open_tokenizer(folder: Path, **settings: Any) -> Any:
-    """The folder's tokenizer as AutoTokenizer opens it. Raises TrainError if it is damaged."""
+    """The folder's tokenizer as AutoTokenizer opens it. Raises TrainError if it cannot."""
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **settings)
     except (ValueError, OSError, KeyError, TypeError, AttributeError) as error:
-        raise TrainError(f"{folder}: its tokenizer is damaged: {first_line(error)}") from None
+        raise TrainError(
+            f"{folder}: its tokenizer is damaged, or none that AutoTokenizer opens: {first_line(error)}"
+        ) from None
 
 
 def open_checked_tokenizer(folder: Path) -> Any:
@@ -53,10 +54,7 @@ def settings_to_add(folder: Path, called: Path | None = None) -> dict[str, bool 
     """
     if not (folder / TOKENIZER).is_file():
         return {}
-    settings, document = _read(folder / SETTINGS), _read(folder / TOKENIZER)
-    if opens_alike(settings, document):
-        return {}
-    found = contradicted(settings, document)
+    found = contradicted(_read(folder / SETTINGS), _read(folder / TOKENIZER))
     tried: list[Mapping[str, Any]] = [{}, found] if found else [{}]
     for added in tried:
         try:

@@ -41,6 +41,11 @@ def put_a_nan_into_the_weights(folder: Path) -> None:
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 
+def name_labels_by_a_list(folder: Path) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "id2label": ["no", "yes"]}))
+
+
 def cut_the_configuration(folder: Path) -> None:
     path = folder / "config.json"
     path.write_text(path.read_text()[:40])
@@ -65,6 +70,7 @@ def widen_the_configuration(folder: Path) -> None:
 DAMAGE = {
     name_two_architectures: "config.json: `architectures` is ['SymbertForMaskedLM', 'SymbertModel']; expected a list",
     widen_the_configuration: "the weights do not fit config.json; mismatched keys: ",
+    name_labels_by_a_list: "config.json: 'list' object has no attribute 'items'",
     say_that_the_weights_are_quantized: "config.json: `quantization_config` is set; expected weights in floating point",
     put_a_nan_into_the_weights: "the weight cls.predictions.bias holds NaN or infinity; its training has diverged",
     name_another_operator: "`pairwize` is not an attention operator",

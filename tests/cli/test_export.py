@@ -101,8 +101,7 @@ def test_an_exported_graph_computes_the_same_in_onnxruntime(
         (19, "- Inputs are at most 19 tokens."),
         (
             7,
-            "- Inputs are at most 19 tokens; positions 8 to 19 are untrained, since pre-training had samples of 7 "
-            "tokens.",
+            "- Inputs are at most 19 tokens; pre-training never reached positions 8 to 19: its samples had 7 tokens.",
         ),
     ],
 )

@@ -125,6 +125,53 @@ def test_what_another_program_saved_opens_for_glue_export_and_evaluation(
         assert "expected a masked language model" in output.err
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [{"output_attentions": True}, {"output_hidden_states": True}, {"return_dict": False}, {"layer_norm_eps": 1}],
+)
+@pytest.mark.parametrize("form", ["bert", pytest.param("onnx", marks=pytest.mark.slow)])
+def test_what_a_configuration_asks_to_be_returned_is_left_out_here(
+    corpus: Path,
+    models: Path,
+    glue: Path,  # noqa: F811
+    tmp_path: Path,
+    asked: dict[str, Any],
+    form: str,
+) -> None:
+    folder = shutil.copytree(models / "keys-AutoModelForMaskedLM", tmp_path / "model")
+    fields = json.loads((folder / "config.json").read_text("utf-8"))
+    (folder / "config.json").write_text(json.dumps(fields | asked), "utf-8")
+    assert run(["export", str(folder), "--out", str(tmp_path / form), "--format", form]) == 0
+    if form == "bert":
+        assert run(["evaluate", str(folder), "--data", str(corpus), "--device", "cpu"]) == 0
+        options = [
+            "--tasks",
+            "cola",
+            "--seeds",
+            "1",
+            "--set",
+            "epochs=1",
+            "--device",
+            "cpu",
+            "--workers",
+            "1",
+            "--quiet",
+        ]
+        assert run(["glue", str(folder), "--data-dir", str(glue), "--out", str(tmp_path / "out"), *options]) == 0
+
+
+def test_folders_beside_a_model_say_where_one_is(
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "adapter_config.json").write_text("{}", "utf-8")
+    shutil.copytree(models / "trainer-AutoModelForMaskedLM", tmp_path / "trainer" / "checkpoint-500")
+    for name, hint in (("adapter", "merge_and_unload()"), ("trainer", f"such as {tmp_path}/trainer/checkpoint-500")):
+        for command in (["export"], ["glue", "--data-dir", str(tmp_path)]):
+            assert run([*command, str(tmp_path / name), "--out", str(tmp_path / "new")]) == 1
+            assert hint in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("writer", WRITERS)
 def test_what_another_program_saved_is_saved_again_with_its_keys(models: Path, tmp_path: Path, writer: str) -> None:
     folder = models / f"{writer}-AutoModelForMaskedLM"

@@ -248,6 +248,8 @@ def test_what_a_terminal_would_obey_is_shown_and_not_sent(
         assert "\\x1b]0;owned\\x07\\x9b2j" in printed.lower()
         assert not set(hostile) & set(printed) & set("\x1b\x07\x9b")
         assert "example/\n" not in printed
+    for page in ("README.md", "report.html"):
+        assert not {"\x1b", "\x07", "\x9b"} & set((made / page).read_text("utf-8"))
     path.unlink()
     assert run(["prepare", str(tmp_path / "in"), "--out", str(made), "--tokenizer", str(corpus / "tokenizer")]) == 1
     assert "\x1b" not in capsys.readouterr().err

@@ -46,6 +46,21 @@ def test_an_unknown_field_of_a_saved_configuration_is_kept(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
+    "name", ["use_return_dict", "layer_operators", "to_dict", "self", "__class__", "attribute_map"]
+)
+def test_a_saved_field_hides_nothing_that_a_configuration_computes(name: str, tmp_path: Path) -> None:
+    SymbertConfig().save_pretrained(tmp_path)
+    fields = json.loads((tmp_path / "config.json").read_text("utf-8"))
+    (tmp_path / "config.json").write_text(json.dumps(fields | {name: 3}), "utf-8")
+    found = AutoConfig.from_pretrained(tmp_path).to_dict()
+    assert found | {"_name_or_path": ""} == SymbertConfig().to_dict()
+
+
+def test_whole_numbers_for_real_ones_become_real_ones() -> None:
+    assert repr(SymbertConfig(layer_norm_eps=1).layer_norm_eps) == "1.0"
+
+
+@pytest.mark.parametrize(
     "others",
     [
         {"num_labels": 5},
@@ -95,6 +110,8 @@ def test_what_transformers_passes_through_a_configuration_is_accepted(others: di
         ({"initializer_range": float("inf")}, "`initializer_range` is inf; expected a number from 0 to 3.4e+38"),
         ({"initializer_range": None}, "`initializer_range` is None; expected a number"),
         ({"layer_norm_eps": "1e-12"}, "`layer_norm_eps` is '1e-12'; expected a number"),
+        ({"vocab_size": True}, "`vocab_size` is True; expected an integer of at least 1"),
+        ({"pad_token_id": True}, "`pad_token_id` is True; expected one of"),
         ({"layer_norm_eps": True}, "`layer_norm_eps` is True; expected a number"),
         ({"hidden_dropout_prob": 1.5}, "`hidden_dropout_prob` is 1.5; expected a number from 0 to 1"),
         ({"classifier_dropout": -0.1}, "`classifier_dropout` is -0.1; expected a number from 0 to 1"),

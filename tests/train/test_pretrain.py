@@ -420,7 +420,7 @@ def test_a_run_may_start_from_the_weights_of_another(corpus: Path, tmp_path: Pat
     assert not (tmp_path / "other").exists()
 
 
-UNTRAINED = "positions 33 to 48 are untrained, since pre-training had samples of 32 tokens"
+UNTRAINED = "pre-training never reached positions 33 to 48: its samples had 32 tokens"
 
 
 @pytest.mark.parametrize("start", [pretrain, dry_run])

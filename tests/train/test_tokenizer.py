@@ -10,6 +10,8 @@ import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from durable.tokenizer_settings import DEFAULTS, contradicted, opens_alike
+from oscar_prep.tokenizer import CorpusTokenizer
+from tests.conftest import SHARED
 from train.errors import TrainError
 from train.tokenizer import TELLING, add_settings, open_checked_tokenizer, settings_to_add
 
@@ -144,14 +146,28 @@ def test_what_berts_class_sets_otherwise_and_no_setting_mends_is_refused_by_the_
         {"additional_special_tokens": ["Hello"]},
         {"extra_special_tokens": ["Hello"]},
         {"added_tokens_decoder": {"900": {"content": "Hello", "special": False}}},
+        {"bos_token": "é"},
+        {"image_token": "é"},
+        {"model_specific_special_tokens": {"image_token": "é"}},
         {"cls_token": "<s>"},
     ],
 )
 def test_tokens_that_the_settings_add_are_refused(tmp_path: Path, settings: dict[str, Any]) -> None:
     for name in ("BertTokenizer", "PreTrainedTokenizerFast"):
-        folder = write(tmp_path / "tokenizer", {"tokenizer_class": name, **settings}, document())
-        with pytest.raises(TrainError, match="added tokens|the cls_token `<s>` another id"):
-            open_checked_tokenizer(folder)
+        given = {"tokenizer_class": name, **settings}
+        folder = write(tmp_path / "tokenizer", given, document(lower=False))
+        for opened in (open_checked_tokenizer, settings_to_add):
+            with pytest.raises(TrainError, match="added tokens|the cls_token `<s>` another id"):
+                opened(folder)
+        assert "cls_token" in settings or not opens_alike(given, document(lower=False))
+
+
+@pytest.mark.shared
+def test_the_tokenizer_of_the_papers_is_known_to_open_alike() -> None:
+    tokenizer = CorpusTokenizer.find(str(SHARED / "bert-base-uncased"))
+    assert "type" not in json.loads((tokenizer.folder / "tokenizer.json").read_text("utf-8"))["model"]
+    assert tokenizer.opens_alike
+    assert not settings_to_add(tokenizer.folder)
 
 
 def test_special_tokens_that_tokenizer_json_does_not_declare_are_no_contradiction(tmp_path: Path) -> None:

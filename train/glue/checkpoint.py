@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from durable.checked import NameInside, Shape, checked, read_json
 from durable.errors import with_hint
 from durable.files import file_sha256
-from symbert.checkpoint import refuse_non_finite, refuse_quantized
+from symbert.checkpoint import refuse_non_finite, refuse_quantized, what_else
 from train.checkpoint import EXPECTED_MODEL, STATE, WEIGHTS, check_model, newest_valid, step_of
 from train.errors import TrainError
 
@@ -157,11 +157,12 @@ def _check_weights(file: Path, config: dict[str, Any]) -> None:
             refuse_non_finite(file.parent, ((name, tensors.get_tensor(name)) for name in names))
     except SafetensorError as error:
         raise TrainError(f"{file} is damaged: {error}") from None
+    wanted = config.get("vocab_size")
     for size in sizes:
-        if size != config.get("vocab_size", size):
+        if isinstance(wanted, int) and size != wanted:
             raise TrainError(
                 f"{file.parent}: the weights are of a vocabulary of {size:,} tokens, config.json of "
-                f"{config['vocab_size']:,}: they do not belong together"
+                f"{wanted:,}: they do not belong together"
             )
 
 
@@ -216,6 +217,8 @@ def _weight_files(folder: Path) -> list[Path]:
             raise TrainError(f"{folder / missing[0]} is missing")
         return [folder / name for name in names]
     error = TrainError(f"{folder} holds no weights, expected {WEIGHTS}")
+    if hint := what_else(folder):
+        with_hint(error, hint)
     if (folder / "pytorch_model.bin").is_file():
         with_hint(error, "pytorch_model.bin is a pickle: load it in transformers and save_pretrained it again")
     raise error

@@ -12,6 +12,7 @@ from transformers.utils import logging
 
 import symbert  # noqa: F401 - tells transformers' Auto classes of its models
 from durable.errors import with_hint
+from symbert.checkpoint import MISFITS, answer_plainly
 from train.checkpoint import WEIGHTS
 from train.errors import TrainError
 from train.glue.checkpoint import Subject
@@ -40,7 +41,7 @@ def load_config(subject: Subject) -> Any:
     """The checkpoint's configuration. Raises TrainError, naming the file, if it is that of no model known here."""
     try:
         return AutoConfig.from_pretrained(subject.folder, local_files_only=True, trust_remote_code=False)
-    except ValueError as error:
+    except MISFITS as error:
         refusal = TrainError(f"{subject.folder / 'config.json'}: {first_line(error)}")
         for hint in getattr(error, "__notes__", []):
             with_hint(refusal, hint)
@@ -95,6 +96,7 @@ def load_with_head(subject: Subject, kind: Any, seed: int, **settings: Any) -> A
             found = f"has shape {tuple(misfits[name][0])}" if name in misfits else "is missing"
             raise TrainError(f"{subject.folder}: the weight {name} {found}, which config.json does not fit")
     _draw_head(model, {*report["missing_keys"], *misfits}, seed)
+    answer_plainly(model)
     return model
 
 

@@ -67,7 +67,7 @@ def test_positions_that_pre_training_never_reached_are_named_where_inputs_may(
     heard: list[str] = []
     run_grid(replace(request, tasks=[TASKS["cola"]], seeds=[1]), notice=heard.append)
     assert heard == [
-        f"short: positions 9 to {last} are untrained, since pre-training had samples of 8 tokens; "
+        f"short: pre-training never reached positions 9 to {last}: its samples had 8 tokens; "
         "--set max_length=8 leaves them out"
         for last in said
     ]

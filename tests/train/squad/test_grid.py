@@ -137,7 +137,7 @@ def test_positions_that_pre_training_never_reached_are_named(request_: SquadRequ
     said: list[str] = []
     run_squad(replace(request_, checkpoints=[folder], seeds=[]), notice=said.append)
     assert said == [
-        "short: positions 25 to 32 are untrained, since pre-training had samples of 24 tokens; "
+        "short: pre-training never reached positions 25 to 32: its samples had 24 tokens; "
         "--set max_length=24 leaves them out"
     ]
 
