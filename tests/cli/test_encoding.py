@@ -14,7 +14,11 @@ from tests.oscar_prep.conftest import oscar, tokenizer_folder, write_shard  # no
 ROOT = Path(__file__).parents[2]
 PLAIN_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 ALONE = ["--workers", "1", "--no-report", "--quiet"]
-NARROW = [{"PYTHONIOENCODING": "latin-1"}, {"PYTHONIOENCODING": "ascii"}, PLAIN_LOCALE]
+NARROW = [
+    {"PYTHONIOENCODING": "latin-1"},
+    pytest.param({"PYTHONIOENCODING": "ascii"}, marks=pytest.mark.slow),
+    pytest.param(PLAIN_LOCALE, marks=pytest.mark.slow),
+]
 
 
 def symbert(*arguments: object, environment: dict[str, str]) -> subprocess.CompletedProcess[bytes]:
@@ -64,11 +68,13 @@ def test_an_error_names_what_it_can(tmp_path: Path, environment: dict[str, str])
     assert ended.stderr.startswith(b"error: ")
 
 
+@pytest.mark.slow
 def test_utf_8_is_written_as_it_is(corpus: list[str], tmp_path: Path) -> None:
     ended = symbert(*corpus, *ALONE, "--out", tmp_path / "out", environment={"PYTHONIOENCODING": "utf-8"})
     assert "… in " in ended.stdout.decode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["latin-1", "ascii", "utf-8"])
 def test_json_loses_no_character(corpus: list[str], tmp_path: Path, encoding: str) -> None:
     command = ["tokenizer", "train", corpus[1], "--out", str(tmp_path / "é → x"), "--vocabulary-size", "60", "--json"]
@@ -94,6 +100,7 @@ def test_what_a_command_starts_shows_what_can_be_shown_too() -> None:
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"?\n?\n", b"")
 
 
+@pytest.mark.slow
 def test_a_script_is_not_printed_with_other_names_in_it(corpus: list[str], tmp_path: Path) -> None:
     out = tmp_path / "→"
     command = ["slurm", *corpus, "--out", out]

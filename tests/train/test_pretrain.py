@@ -3,6 +3,7 @@ import itertools
 import json
 import math
 import os
+import shutil
 import signal
 import statistics
 import struct
@@ -439,9 +440,13 @@ def test_a_checkpoint_says_how_many_positions_are_trained_by_the_run_and_by_what
 ) -> None:
     trained = checkpoint_folder(whole, 20)
     assert json.loads((trained / "config.json").read_text("utf-8"))["trained_positions"] == 32
-    bert = tmp_path / "bert"
+    bert, unknown = tmp_path / "bert", tmp_path / "unknown"
     fold(load_checkpoint(trained)).save_pretrained(bert)
-    for start, expected in ((trained, 32), (bert, 48)):
+    shutil.copytree(bert, unknown)
+    fields = json.loads((bert / "config.json").read_text("utf-8"))
+    assert fields.pop("trained_positions") == 32
+    (unknown / "config.json").write_text(json.dumps(fields), "utf-8")
+    for start, expected in ((trained, 32), (bert, 32), (unknown, 48)):
         out = tmp_path / start.name / "run"
         recipe = tiny_recipe("original", schedule__max_steps=4)
         said: list[str] = []
