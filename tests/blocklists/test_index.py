@@ -339,6 +339,7 @@ def test_a_path_that_is_no_index_is_refused(tmp_path: Path, path: str) -> None:
         Index.open(tmp_path / path)
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_the_index_says_of_every_ut1_entry_its_own_categories(shared: Path) -> None:
     folder = shared / "ut1"

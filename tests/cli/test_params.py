@@ -54,6 +54,7 @@ def test_params_refuses_what_does_not_exist(
     assert hint in output.err
 
 
+@pytest.mark.slow
 def test_params_counts_operations_too(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["params", "--flops", "512", "--json", "--size", "base"]) == 0
     counts = json.loads(capsys.readouterr().out)["base"]

@@ -106,6 +106,7 @@ def test_a_model_that_is_not_there_is_refused(tmp_path: Path, name: str) -> None
         HarmfulModel(tmp_path / name)
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_real_documents_score_as_kenlm_computes_them_word_by_word(shared: Path, tmp_path: Path) -> None:
     with pa.input_stream(str(shared / "oscar2301/en_meta/en_meta_part_6.jsonl.zst"), compression="zstd") as stream:

@@ -137,6 +137,7 @@ def test_the_pieces_of_a_text_have_its_ids(variant: CorpusTokenizer, texts: list
     assert rows[0][1:-1] == [*itertools.chain.from_iterable(row[1:-1] for row in rows[1:])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by_nanotoken", [True, False])
 def test_a_text_of_many_pieces_stands_among_others(tokenizer: CorpusTokenizer, by_nanotoken: bool) -> None:
     sentence = "the quick\v brown\u2028fox, jumps "
@@ -193,6 +194,7 @@ def test_a_tokenizer_that_nanotoken_does_not_know_encodes_itself(tmp_path: Path,
     assert encoded(Encoder.of(tokenizer), texts) == expected(tokenizer, texts)
 
 
+@pytest.mark.slow
 def test_without_nanotoken_tokenizers_encodes_and_the_command_says_so(
     tokenizer_folder: Path, tmp_path: Path, oscar: Callable[..., Any], write_shard: Callable[..., Path]
 ) -> None:
@@ -257,6 +259,7 @@ def test_a_wrong_id_ends_the_run_and_names_the_document(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_after_a_wrong_id_the_same_command_makes_anew_what_nanotoken_had_made(
     tokenizer_folder: Path, tmp_path: Path, oscar: Callable[..., Any], write_shard: Callable[..., Path]
 ) -> None:

@@ -86,6 +86,7 @@ def test_a_name_that_is_neither_here_nor_on_the_hub_is_one_line(monkeypatch: pyt
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_a_large_vocabulary_takes_wider_integers(tmp_path: Path, tokenizer_folder: Path) -> None:
     tokenizer = Tokenizer.from_file(str(tokenizer_folder / "tokenizer.json"))
     tokenizer.add_tokens([f"word{number}" for number in range(66_000)])

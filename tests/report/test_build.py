@@ -215,6 +215,7 @@ def test_every_format_holds_the_same_tables(study: Study, built: Report, tmp_pat
     assert "original" in latex
 
 
+@pytest.mark.slow
 def test_what_was_written_is_printed(study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = study.arguments(tmp_path / "page.md", "--figures", tmp_path / "figures")
     assert run(arguments) == 0

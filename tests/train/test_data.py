@@ -30,6 +30,7 @@ def test_the_permutation_is_a_bijection(size: int) -> None:
     assert sorted(permuted(positions(size), size, seed=1, epoch=0).tolist()) == list(range(size))
 
 
+@pytest.mark.slow
 def test_every_order_of_four_samples_is_about_equally_frequent() -> None:
     orders = Counter(tuple(permuted(positions(4), 4, seed=1, epoch=epoch).tolist()) for epoch in range(2400))
     assert set(orders) == set(itertools.permutations(range(4)))

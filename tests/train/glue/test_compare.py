@@ -198,6 +198,7 @@ def scored(out: Path, glue: Path, checkpoint: CheckpointFactory, **protocol: Any
     return out
 
 
+@pytest.mark.slow
 def test_noisy_scores_are_tested_too_and_clean_ones_do_not_depend_on_the_noise(
     glue: Path, checkpoint: CheckpointFactory, tmp_path: Path
 ) -> None:
