@@ -68,7 +68,7 @@ def test_nano_leads_from_documentation_strings_to_a_report(done: tuple[Path, dic
     assert list((out / "figures").glob("*.svg"))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_study_goes_on_where_it_is_and_more_seeds_join_it(done: tuple[Path, dict[str, Any]]) -> None:
     out, _ = done
     before = work_of(out)

@@ -106,7 +106,7 @@ def test_two_nodes_of_which_one_is_killed_lose_and_double_no_unit(
     assert len(units) == len(set(units)) == 16
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.shared
 def test_two_nodes_of_which_one_is_killed_make_the_papers_corpus(tmp_path: Path, shared: Path) -> None:
     needs_ray()

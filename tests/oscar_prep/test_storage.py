@@ -321,7 +321,7 @@ def test_what_the_store_refuses_is_one_line_without_credentials_and_leaves_nothi
 def test_a_refused_input_leaves_nothing_behind_the_url(
     tmp_path: Path, store: Store, command: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
-    (tmp_path / "text.jsonl").write_text('{"text": "the fox"}\n' * 3)
+    (tmp_path / "text.jsonl").write_text("no JSON\n" * 3)
     result = command("prepare", tmp_path / "text.jsonl", "--out", "s3://oscar/refused")
     assert result.returncode == 1
     assert "3 of 3 lines are no documents" in result.stderr

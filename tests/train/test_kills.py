@@ -28,7 +28,7 @@ def wait_for_first_row(out: Path, processes: list[subprocess.Popen[bytes]]) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("ranks", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_three_kills_at_random_moments_change_nothing(tmp_path: Path, ranks: int) -> None:
     corpus = write_corpus(tmp_path / "corpus")
     moments = random.Random(ranks)

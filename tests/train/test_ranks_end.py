@@ -40,7 +40,7 @@ def ranks_of(*arguments: str, timeout: float, port: int = 0) -> list[str]:
     ("changes", "expected"),
     [
         ((), "wrappers 0\n"),
-        (("runtime__compile=true", "schedule__max_steps=4"), "wrappers 0\n"),
+        pytest.param(("runtime__compile=true", "schedule__max_steps=4"), "wrappers 0\n", marks=pytest.mark.long),
         (("optimizer__learning_rate=1e30",), "wrappers 0\nstep 3\n"),
     ],
     ids=["finished", "compiled", "failed"],

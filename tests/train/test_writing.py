@@ -35,7 +35,7 @@ def modes(folder: Path) -> set[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("umask", "mode"), [(0o022, "0o644"), (0o077, "0o600"), (0o002, "0o664")])
+@pytest.mark.parametrize(("umask", "mode"), [(0o002, "0o664"), (0o077, "0o600")])
 def test_every_file_of_checkpoints_and_exports_follows_the_umask(tmp_path: Path, umask: int, mode: str) -> None:
     corpus, run = write_corpus(tmp_path / "corpus"), tmp_path / "run"
     assert finished(command(corpus, run), umask=umask).returncode == 0
@@ -63,7 +63,7 @@ def test_every_part_of_sharded_weights_follows_the_umask(tmp_path: Path, umask: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("limit", "named"), [(2_000, "environment.json"), (20_000, "checkpoints/step-00000004")])
+@pytest.mark.parametrize(("limit", "named"), [(20_000, "checkpoints/step-00000004")])
 def test_a_file_that_grows_too_large_is_one_line_that_names_it(tmp_path: Path, limit: int, named: str) -> None:
     corpus, run = write_corpus(tmp_path / "corpus"), tmp_path / "run"
     words = command(corpus, run)
@@ -94,7 +94,7 @@ def small_disk(tmp_path: Path) -> Callable[[int], list[str]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", [60, 120, 200])
+@pytest.mark.parametrize("size", [60, 200])
 def test_a_disk_that_is_really_full_is_one_line_that_names_what_was_written(
     tmp_path: Path, small_disk: Callable[[int], list[str]], size: int
 ) -> None:
