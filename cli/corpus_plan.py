@@ -33,6 +33,7 @@ def plan_of(parameters: Mapping[str, Any], quiet: bool) -> "Plan":
     from oscar_prep.first_records import check_first_records
     from oscar_prep.inputs import STATE
     from oscar_prep.sources import Sources
+    from oscar_prep.worker import keep_pandas_out
 
     settings = {name: parameters[name] for name in AS_GIVEN}
     categories, warnings = parameters["drop_categories"], parameters["drop_warnings"]
@@ -48,6 +49,7 @@ def plan_of(parameters: Mapping[str, Any], quiet: bool) -> "Plan":
     plan = _plan(parameters["inputs"], parameters["tokenizer"], configuration, sources, quiet)
     plan = _with_output(plan, parameters["out"] or "", parameters["staging"])
     if parameters["max_bad_share"] < 1 and not (plan.out / STATE).is_file():
+        keep_pandas_out()
         check_first_records(plan.files, configuration.layout)
     return plan
 
