@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -341,3 +342,10 @@ def test_the_categories_dropped_by_default_are_known() -> None:
     from oscar_prep.configuration import DROPPED_CATEGORIES
 
     assert set(DROPPED_CATEGORIES) <= set(KNOWN_CATEGORIES)
+
+
+def test_a_run_without_a_page_imports_no_pandas(arguments: list[str]) -> None:
+    code = "import sys; from cli.main import run; assert run(sys.argv[1:]) == 0; print('pandas' in sys.modules)"
+    words = [sys.executable, "-c", code, *arguments, "--no-report"]
+    ended = subprocess.run(words, cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert ended.stdout.endswith("False\n"), ended.stderr
