@@ -41,6 +41,7 @@ def corpus(
     return ["prepare", str(folder / "part.jsonl"), "--tokenizer", str(tokenizer_folder), *options]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("environment", NARROW)
 def test_prepare_and_inspect_end_well_where_stdout_lacks_a_character(
     corpus: list[str], tmp_path: Path, environment: dict[str, str]

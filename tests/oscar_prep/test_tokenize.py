@@ -244,6 +244,7 @@ real.WordPieceTokenizer = WordPieceTokenizer
 """
 
 
+@pytest.mark.slow
 def test_a_wrong_id_ends_the_run_and_names_the_document(
     tokenizer_folder: Path, tmp_path: Path, oscar: Callable[..., Any], write_shard: Callable[..., Path]
 ) -> None:

@@ -176,6 +176,7 @@ def test_a_full_disk_while_saving_and_going_on_is_the_same_as_never_stopping(
     assert_same(tmp_path, whole)
 
 
+@pytest.mark.slow
 def test_time_that_is_up_saves_and_stops(corpus: Path, tmp_path: Path, whole: Path) -> None:
     outcome = pretrain(corpus, tmp_path, exact_recipe(), device="cpu", stop=Stop(after_minutes=0))
     assert (outcome.exit_code, outcome.step) == (75, 1)
@@ -256,6 +257,7 @@ def test_the_attention_is_measured_at_every_evaluation(whole: Path) -> None:
         assert all(0 < entropy <= math.log(32) for entropy in row["entropy"])
 
 
+@pytest.mark.slow
 def test_a_symmetric_operator_has_symmetric_weights(corpus: Path, tmp_path: Path) -> None:
     pretrain(corpus, tmp_path, tiny_recipe("symmetric"), device="cpu")
     rows = [row for row in read_metrics(tmp_path) if row["kind"] == "attention"]
