@@ -14,7 +14,7 @@ SECONDS = os.environ.get("SYMBERT_CHAOS_SECONDS", "30")
 SEED = os.environ.get("SYMBERT_CHAOS_SEED", "0")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(float(SECONDS) + 900)
 def test_random_kills_change_nothing_and_leave_nothing(tmp_path: Path) -> None:
     pytest.importorskip("psutil")

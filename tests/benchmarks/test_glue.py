@@ -75,6 +75,7 @@ def test_a_tiny_model_is_made_where_none_is_given(
     assert benchmark("--steps 1", glue, tmp_path).returncode == 2
 
 
+@pytest.mark.long
 def test_stacked_and_separate_seeds_are_timed_and_their_runs_compared(
     glue: Path,  # noqa: F811
     checkpoint: CheckpointFactory,  # noqa: F811

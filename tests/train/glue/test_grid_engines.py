@@ -83,7 +83,7 @@ def test_a_slice_of_a_folder_that_was_not_opened_is_refused_and_leaves_no_folder
         assert not request_.out.exists()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_grid_on_two_ray_nodes_of_which_one_is_killed_has_the_same_cells(
     request_: Request, glue: Path, checkpoint: CheckpointFactory, tmp_path: Path
 ) -> None:
