@@ -10,6 +10,7 @@ import typer
 from cli.console import say
 from cli.corpus_tokenizer import find_tokenizer
 from cli.values import refuse
+from durable.errors import few
 
 if TYPE_CHECKING:
     from oscar_prep.configuration import Configuration
@@ -72,12 +73,10 @@ def found_inputs(inputs: list[str], quiet: bool) -> "Inputs":
 
     found = discover([place(text) for text in inputs])
     if found.ignored and not quiet:
-        names = ", ".join(path.name for path in found.ignored[:5])
-        say(f"ignored {len(found.ignored)} other files: {names}{', …' if len(found.ignored) > 5 else ''}")
+        say(f"ignored {len(found.ignored)} other files: {few(path.name for path in found.ignored)}")
     if found.absent:
-        names = ", ".join(path.name for path in found.absent[:5])
-        more = ", …" if len(found.absent) > 5 else ""
-        say(f"note: the checksums list {len(found.absent):,} shards that are not there: {names}{more}")
+        names = few(path.name for path in found.absent)
+        say(f"note: the checksums list {len(found.absent):,} shards that are not there: {names}")
     if found.corpora and not quiet:
         say(f"left out what is a corpus already: {', '.join(map(str, found.corpora))}")
     return found

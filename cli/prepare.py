@@ -10,6 +10,7 @@ from cli.console import AsJson, Quiet, command_line, print_json, progress, say, 
 from cli.corpus_plan import check_parameters, plan_of
 from cli.engine import RUNNING, EngineName, RayAddress, ShipFiles, SliceOption
 from cli.values import number
+from durable.errors import few
 from durable.signals import EXIT_DONE, EXIT_QUARANTINED, StopRequest
 
 if TYPE_CHECKING:
@@ -193,17 +194,13 @@ def _make(plan: "Plan", running: "Running", slice_: str | None) -> dict[str, Any
 
 def _sliced(lost: list[str]) -> int:
     if lost:
-        say(f"error: left out, for they kill the process that reads them: {_some(lost)}")
+        say(f"error: left out, for they kill the process that reads them: {few(lost)}")
     return EXIT_QUARANTINED if lost else EXIT_DONE
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5:,} more" if len(names) > 5 else "")
 
 
 def _tell_what_is_missing(out: Path, manifest: dict[str, Any], summary: dict[str, Any]) -> int:
     if manifest["lost"]:
-        say(f"error: left out, for they kill the process that reads them: {_some(manifest['lost'])}")
+        say(f"error: left out, for they kill the process that reads them: {few(manifest['lost'])}")
     if summary.get("bad_url"):
         say(f"{summary['bad_url']:,} documents have no URL that leads to a host: no list could judge them")
     if summary["invalid"]:

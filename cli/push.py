@@ -51,6 +51,7 @@ def exported_files(folder: Path) -> tuple[dict[str, int], list[str]]:
     Raises DurableError for a folder that is no export, or that holds a link: what it leads to was not exported.
     """
     from durable.errors import DurableError, with_hint
+    from durable.files import is_hidden
 
     if not (folder / "config.json").is_file():
         raise with_hint(
@@ -60,9 +61,9 @@ def exported_files(folder: Path) -> tuple[dict[str, int], list[str]]:
     hidden = [
         str(path.relative_to(folder))
         for path in sorted(folder.rglob(".*"))
-        if not _is_hidden(path.relative_to(folder).parent)
+        if not is_hidden(path.relative_to(folder).parent)
     ]
-    inside = [path for path in sorted(folder.rglob("*")) if not _is_hidden(path.relative_to(folder))]
+    inside = [path for path in sorted(folder.rglob("*")) if not is_hidden(path.relative_to(folder))]
     if links := [path for path in inside if path.is_symlink()]:
         raise with_hint(
             DurableError(f"{links[0]} is a link to {links[0].readlink()}, expected the files of an export alone"),
@@ -76,10 +77,6 @@ def exported_files(folder: Path) -> tuple[dict[str, int], list[str]]:
                 f"symbert export {shlex.quote(str(folder))} --format hub --out NEW",
             )
     return files, hidden
-
-
-def _is_hidden(name: Path) -> bool:
-    return any(part.startswith(".") for part in name.parts)
 
 
 def upload(folder: Path, names: list[str], repo: str, private: bool) -> str:

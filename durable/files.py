@@ -16,7 +16,7 @@ import secrets
 import shutil
 import stat
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, BinaryIO
 
 from durable.failpoints import failpoint
@@ -33,6 +33,11 @@ ERROR_NUMBER = re.compile(r"(?:os error|Errno) (\d+)")
 def partial_name(path: Path) -> Path:
     """A temporary sibling of `path`: hidden, unique to this attempt, known to `sweep_partials`."""
     return path.with_name(f".{path.name}{PARTIAL}{secrets.token_hex(4)}")
+
+
+def is_hidden(name: PurePath) -> bool:
+    """Whether a name below a folder, or a folder on the way to it, begins with a dot."""
+    return any(part.startswith(".") for part in name.parts)
 
 
 def file_above(path: Path) -> Path | None:

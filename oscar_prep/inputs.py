@@ -5,9 +5,10 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from durable.errors import with_hint
+from durable.files import is_hidden
 from durable.remote import Place, RemotePath
 from oscar_prep.errors import PrepareError
 
@@ -116,7 +117,8 @@ def _search(folder: Place) -> tuple[list[tuple[str, Place]], list[Place], list[P
     for name, path in files.items():
         if any(name.startswith(f"{corpus}/") for corpus in corpora):
             continue
-        is_shard = path.name.endswith(IN_FOLDERS) and not _is_hidden(name)
+        # Hidden are macOS's `._x` beside each x, copies and caches of other programs.
+        is_shard = path.name.endswith(IN_FOLDERS) and not is_hidden(PurePosixPath(name))
         if is_shard and isinstance(path, Path) and path.is_symlink() and not path.exists():
             raise PrepareError(f"{path} is a link to nothing, expected a shard")
         if is_shard and path.is_file():
@@ -133,11 +135,6 @@ def _search(folder: Place) -> tuple[list[tuple[str, Place]], list[Place], list[P
         sorted(others, key=lambda path: (not path.name.endswith(IN_FOLDERS), natural_key(path))),
         [folder / name for name in corpora],
     )
-
-
-def _is_hidden(name: str) -> bool:
-    """Whether a name below an INPUT is hidden: macOS's `._x` beside each x, a copy or a cache of another program."""
-    return any(part.startswith(".") for part in name.split("/"))
 
 
 def _corpora(names: Collection[str]) -> Iterator[str]:
@@ -194,7 +191,7 @@ def _checksums(folders: set[Place]) -> dict[Place, tuple[str, str]]:
         beside: list[Place] = [*folder.iterdir()]
         for path in sorted(beside, key=str):
             match = CHECKSUM_FILE.fullmatch(path.name)
-            if match and not _is_hidden(path.name) and path.is_file():
+            if match and not is_hidden(PurePosixPath(path.name)) and path.is_file():
                 algorithm = match.group(1).lower()
                 for name, digest in _read_checksum_file(path, algorithm).items():
                     expected[folder / name] = (algorithm, digest)

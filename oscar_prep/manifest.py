@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from durable.errors import with_hint
+from durable.errors import few, with_hint
 from durable.files import write_bytes, write_json
 from durable.remote import Place
 from durable.tasks import ATTEMPTS
@@ -213,15 +213,11 @@ def _nothing_read(lost: Sequence[str]) -> PrepareError:
     return with_hint(
         PrepareError(
             f"the worker processes died over {len(lost):,} input file{'s' * (len(lost) > 1)}, {ATTEMPTS} times each, "
-            f"and no other holds a document: {_some(lost)}"
+            f"and no other holds a document: {few(lost)}"
         ),
         "what they wrote before stands above, if anything; where the machine's memory ran out (exit status 137, "
         "`Out of memory` in dmesg) give fewer --workers",
     )
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
 
 
 def _check_bad_share(corpus: Path, records: Sequence[UnitRecord], total: Ledger, max_bad_share: float) -> None:
@@ -260,7 +256,7 @@ def _check_samples(plan: Plan, records: Sequence[UnitRecord], total: Ledger, los
             parts.append(
                 f"{total.invalid:,} that are no documents; {_where(_first_bad_line(plan.out, records))}; {WHICH_FIELD}"
             )
-        left_out = f"; left out, for they kill the process that reads them: {_some(lost)}" if lost else ""
+        left_out = f"; left out, for they kill the process that reads them: {few(lost)}" if lost else ""
         lines = "lines" if total.invalid else "documents"
         raise with_hint(
             PrepareError(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from durable.errors import UnfinishedError, with_hint, with_others
+from durable.errors import UnfinishedError, few, with_hint, with_others
 from durable.files import sweep_partials
 from durable.locks import folder_lock
 from durable.progress import unheard
@@ -107,13 +107,12 @@ def _reopen_cut_too_short(plan: Plan, records: Sequence[UnitRecord | Unit]) -> N
         (plan.out / unit.names["record"]).unlink()
     if short:
         raise with_hint(
-            UnfinishedError(f"{len(short):,} files are to be made again for their validation samples: {_some(short)}"),
+            UnfinishedError(
+                f"{len(short):,} files are to be made again for their validation samples: "
+                f"{few(unit.file.name for unit in short)}"
+            ),
             AGAIN,
         )
-
-
-def _some(units: Sequence[Unit]) -> str:
-    return ", ".join(unit.file.name for unit in units[:5]) + (", …" if len(units) > 5 else "")
 
 
 def _gathered(plan: Plan, corpus: Corpus) -> Sequence[UnitRecord | Unit]:
@@ -128,6 +127,7 @@ def _gathered(plan: Plan, corpus: Corpus) -> Sequence[UnitRecord | Unit]:
         raise with_others(PrepareError(reasons[0]), reasons[1:], listing_of(plan))
     left = [unit.file.name for unit in missing if unit.stem not in failures]
     if left:
-        names = ", ".join(left[:5])
-        raise with_hint(UnfinishedError(f"{len(left):,} of {len(records):,} files are not made yet: {names}"), AGAIN)
+        raise with_hint(
+            UnfinishedError(f"{len(left):,} of {len(records):,} files are not made yet: {few(left)}"), AGAIN
+        )
     return records

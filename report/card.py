@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from durable.checked import Shape, checked, read_json
 from durable.settings import read_toml
-from oscar_prep.shapes import MANIFEST_AGAIN
+from report.corpus import read_corpus
 from report.errors import ReportError
 from train.metrics import read_metrics
 from train.positions import untrained_positions
@@ -114,43 +113,19 @@ def _row(row: Mapping[str, Any]) -> str:
     )
 
 
-class _Ledger(Shape):
-    documents: int
-    kept: int
-    invalid: int
-    tokens: int
-    dropped: dict[str, int]
-    samples: dict[str, int]
-
-
-class _Tokenizer(Shape):
-    name: str
-
-
-class _Manifest(Shape):
-    """What a card says of a corpus."""
-
-    corpus_hash: str
-    tokenizer: _Tokenizer
-    ledger: _Ledger
-
-
 def _funnel(corpus: Path) -> str:
-    path = corpus / "manifest.json"
-    if not path.is_file():
-        raise ReportError(f"{corpus} holds no manifest.json, expected a corpus folder")
-    manifest = checked(_Manifest, read_json(path, ReportError, MANIFEST_AGAIN), path, ReportError, MANIFEST_AGAIN)
-    ledger = manifest.ledger
+    manifest = read_corpus(corpus)
+    ledger = manifest["ledger"]
     rows = {
-        "documents": ledger.documents,
-        **{f"dropped by {reason}": count for reason, count in ledger.dropped.items()},
-        "invalid": ledger.invalid,
-        "kept": ledger.kept,
-        "tokens": ledger.tokens,
-        **{f"{split} samples": count for split, count in ledger.samples.items()},
+        "documents": ledger["documents"],
+        **{f"dropped by {reason}": count for reason, count in ledger["dropped"].items()},
+        "invalid": ledger["invalid"],
+        "kept": ledger["kept"],
+        "tokens": ledger["tokens"],
+        **{f"{split} samples": count for split, count in ledger["samples"].items()},
     }
     facts = {key: f"{value:,}" for key, value in rows.items()}
-    return _table(facts) + f"\n\nTokenizer {manifest.tokenizer.name}; corpus hash `{manifest.corpus_hash}`."
+    return _table(facts) + f"\n\nTokenizer {manifest['tokenizer']['name']}; corpus hash `{manifest['corpus_hash']}`."
 
 
 def _glue(glue: Path) -> str:

@@ -102,10 +102,7 @@ class Run:
     @property
     def pretraining(self) -> dict[str, Any] | None:
         """Its seed, and what else decided it; None if environment.json does not say."""
-        try:
-            return described(self.environment["identity"])
-        except (KeyError, TypeError, AttributeError):
-            return None
+        return described(self.environment)
 
     @property
     def device(self) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
+from durable.checked import damaged, read_json
 from durable.errors import with_hint
 from durable.tokenizer_settings import AS_IT_IS, SPECIAL, contradicted
 from train.errors import TrainError
@@ -136,12 +137,9 @@ def _refusal(folder: Path, called: Path, what: str) -> TrainError:
 def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise TrainError(f"{path} is damaged: {error}") from None
+    content = read_json(path, TrainError)
     if not isinstance(content, dict):
-        raise TrainError(f"{path} is damaged: expected a JSON object")
+        raise damaged(path, "expected a JSON object", TrainError)
     return content
 
 

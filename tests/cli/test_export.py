@@ -186,9 +186,13 @@ def test_a_hub_folder_holds_the_code_and_a_card_with_what_was_given(
     (tmp_path / "corpus").mkdir()
     ledger = {
         "documents": 11_059, "kept": 6_175, "invalid": 0, "dropped": {"blocklist": 462, "harmful_pp": 309},
-        "tokens": 17_966_769, "samples": {"train": 35_088},
+        "tokens": 17_966_769, "samples": {"train": 35_088}, "tail": 1_713,
     }  # fmt: skip
-    manifest = {"ledger": ledger, "tokenizer": {"name": "bert-base-uncased"}, "corpus_hash": "d0f9"}
+    manifest = {
+        "format": "symbert corpus", "format_version": 1, "sequence_length": 512, "configuration": {}, "units": [],
+        "splits": {"train": {"rows": 35_088}}, "ledger": ledger, "corpus_hash": "d0f9",
+        "tokenizer": {"name": "bert-base-uncased", "sha256": "0742"},
+    }  # fmt: skip
     (tmp_path / "corpus" / "manifest.json").write_text(json.dumps(manifest), "utf-8")
     (tmp_path / "glue").mkdir()
     (tmp_path / "glue" / "table.md").write_text("| model | GLUE |\n|---|---|\n| mine | 79.36 |\n", "utf-8")
@@ -217,8 +221,12 @@ def test_a_hub_folder_holds_the_code_and_a_card_with_what_was_given(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "Expecting"),
-        ('{"corpus_hash": "a", "tokenizer": {"name": "b"}, "ledger": []}', "`ledger` is [], expected an o"),
+        ("{", "is not JSON: Expecting"),
+        (
+            '{"format": "symbert corpus", "format_version": 1, "corpus_hash": "a", "sequence_length": 8, "units": [], '
+            '"configuration": {}, "tokenizer": {"name": "b", "sha256": "c"}, "splits": {}, "ledger": []}',
+            "is damaged: `ledger` is [], expected an o",
+        ),
     ],
 )
 def test_a_card_of_a_damaged_manifest_is_refused_and_leaves_no_folder(
@@ -229,7 +237,7 @@ def test_a_card_of_a_damaged_manifest_is_refused_and_leaves_no_folder(
     path.write_text(content)
     arguments = ["--format", "hub", "--corpus", str(path.parent)]
     assert run(["export", str(checkpoint(tmp_path / "origin")), "--out", str(tmp_path / "new"), *arguments]) == 1
-    assert f"error: {path} is damaged: {message}" in capsys.readouterr().err
+    assert f"error: {path} {message}" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
 
 

@@ -139,10 +139,7 @@ def _tokenizer_sha256(folder: Path) -> str:
 
 
 def _read_object(path: Path, what: str) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise TrainError(f"{path} is damaged: {error}") from None
+    content = read_json(path, TrainError)
     if not isinstance(content, dict):
         raise TrainError(f"{path} is not {what}")
     return content

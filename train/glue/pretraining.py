@@ -28,22 +28,27 @@ STUDIED = (
 def pretraining_of(run: Path) -> dict[str, Any] | None:
     """That of a run folder, as its environment.json identifies the run; None if it does not."""
     try:
-        return described(json.loads((run / ENVIRONMENT).read_text("utf-8"))["identity"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return described(json.loads((run / ENVIRONMENT).read_text("utf-8")))
+    except (OSError, ValueError):
         return None
 
 
-def described(identity: Mapping[str, Any]) -> dict[str, Any]:
+def described(environment: Any) -> dict[str, Any] | None:
     """`seed`; `model`, equal for runs that differ in it alone; `rest`, equal for those that a study compares.
 
-    Raises KeyError, TypeError or AttributeError if it identifies no run.
+    None if an environment.json identifies no run.
     """
-    recipe = flatten(identity["recipe"])
+    try:
+        identity = environment["identity"]
+        recipe = flatten(identity["recipe"])
+        seed = int(recipe[SEED])
+    except (KeyError, TypeError, AttributeError, ValueError):
+        return None
     fixed = {key: value for key, value in recipe.items() if not key.startswith(FREE)}
     beside = {key: value for key, value in identity.items() if key != "recipe"}
     rest = {key: value for key, value in fixed.items() if key not in STUDIED}
     return {
-        "seed": int(recipe[SEED]),
+        "seed": seed,
         "model": _sha256({**beside, **fixed}),
         "rest": _sha256({**beside, **rest}),
     }
