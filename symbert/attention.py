@@ -56,7 +56,7 @@ class Projection(NamedTuple):
 
     def scaled(self, factor: Tensor | float) -> "Projection":
         """The projection followed by a product with a number, or with one number per output."""
-        columns = torch.as_tensor(factor, dtype=torch.float64)
+        columns = torch.as_tensor(factor, dtype=torch.float64, device=self.weight.device)
         return Projection(self.weight * columns.reshape(-1, 1), self.bias * columns)
 
 

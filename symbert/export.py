@@ -76,8 +76,8 @@ def compare_with(model: SymbertPreTrainedModel, bert: PreTrainedModel, sequences
     """The largest difference of all their outputs on random tokens, a quarter of each row padding; see compare."""
     length = min(64, model.config.max_position_embeddings)
     generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(model.config.vocab_size, (sequences, length), generator=generator)
-    mask = torch.arange(length).expand(sequences, -1) < length - length // 4
+    ids = torch.randint(model.config.vocab_size, (sequences, length), generator=generator).to(model.device)
+    mask = torch.arange(length, device=model.device).expand(sequences, -1) < length - length // 4
     with torch.no_grad():
         ours, theirs = (one.eval()(ids, attention_mask=mask.long(), return_dict=False) for one in (model, bert))
     return compare(ours, theirs, mask)
@@ -90,9 +90,11 @@ def compare(expected: Sequence[Tensor], found: Sequence[Tensor], mask_BL: Tensor
     """
     largest = 0.0
     for index, (one, other) in enumerate(zip(expected, found, strict=True)):
-        seen = mask_BL if one.shape[:2] == mask_BL.shape else ...
-        difference = (one.float() - other.float())[seen].abs().max().item()
-        bound = BOUND * max(1.0, one[seen].abs().max().item())
+        sizes, differences = one.float().abs(), (one.float() - other.float()).abs()
+        if one.shape[:2] == mask_BL.shape:
+            seen = mask_BL.reshape(*mask_BL.shape, *[1] * (one.dim() - 2))
+            sizes, differences = sizes.where(seen, 0.0), differences.where(seen, 0.0)
+        bound, difference = BOUND * max(1.0, sizes.max().item()), differences.max().item()
         if not difference <= bound:
             raise SymbertError(
                 f"output {index} of the export differs from the checkpoint's by {difference:.1e} on random tokens; "

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import BertConfig, BertForMaskedLM, PreTrainedModel
 
 from .attention import DotProduct, Pairwise, Shared, Symmetric
@@ -105,7 +106,7 @@ def _start_layer(index: int, layer: Any, bert: PreTrainedModel) -> LayerStart:
     query_HKX, key_HKX = (_augmented(part, module.num_heads) for part in (theirs.query, theirs.key))
     moment_XX = _input_second_moment(index, bert)
     gram_HKK = query_HKX @ moment_XX @ query_HKX.mT
-    pairwise_HKK = torch.eye(module.head_size, dtype=torch.float64).expand_as(gram_HKK)
+    pairwise_HKK = torch.eye(module.head_size, dtype=torch.float64, device=gram_HKK.device).expand_as(gram_HKK)
     if isinstance(module, Pairwise):
         # U G = W_k C W_q^T with G symmetric.
         pairwise_HKK = torch.linalg.solve(gram_HKK, (key_HKX @ moment_XX @ query_HKX.mT).mT).mT
@@ -128,8 +129,8 @@ def _input_second_moment(index: int, bert: PreTrainedModel) -> Tensor:
     """E[x x^T] of a layer's input with a 1 appended, from the LayerNorm that made it."""
     body = _bert_body(bert)
     before = body.embeddings.LayerNorm if index == 0 else body.encoder.layer[index - 1].output.LayerNorm
-    mean_X = torch.cat([before.bias.double(), torch.ones(1, dtype=torch.float64)])
-    variance_X = torch.cat([before.weight.double() ** 2, torch.zeros(1, dtype=torch.float64)])
+    mean_X = F.pad(before.bias.double(), (0, 1), value=1.0)
+    variance_X = F.pad(before.weight.double() ** 2, (0, 1))
     return torch.diag(variance_X) + mean_X[:, None] * mean_X
 
 

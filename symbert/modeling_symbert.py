@@ -109,7 +109,13 @@ class SymbertModel(SymbertPreTrainedModel):
     def _mask(self, hidden_BLD: Tensor, attention_mask: Tensor | None) -> AttentionMask:
         if attention_mask is None:
             return NOTHING_HIDDEN
-        kernel = create_bidirectional_mask(config=self.config, inputs_embeds=hidden_BLD, attention_mask=attention_mask)
+        kernel = create_bidirectional_mask(
+            config=self.config,
+            inputs_embeds=hidden_BLD,
+            attention_mask=attention_mask,
+            # A mask that hides nothing may be left out. To look for that on a GPU would be to wait for it.
+            allow_is_bidirectional_skip=attention_mask.device.type == "cpu",
+        )
         return AttentionMask(kernel, attention_mask.bool() if attention_mask.dim() == 2 else None)
 
 

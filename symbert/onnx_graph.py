@@ -26,7 +26,7 @@ class _Tensors(nn.Module):
 def example_inputs(model: SymbertPreTrainedModel, sequences: int, length: int) -> dict[str, Tensor]:
     """Random tokens of which every second sequence ends in padding; int64 tensors of shape (sequences, length)."""
     generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(model.config.vocab_size, (sequences, length), generator=generator)
+    ids = torch.randint(model.config.vocab_size, (sequences, length), generator=generator).to(model.device)
     mask = torch.ones_like(ids)
     mask[1::2, length - length // 3 :] = 0
     return {"input_ids": ids, "attention_mask": mask, "token_type_ids": torch.zeros_like(ids)}

@@ -5,10 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from symbert.analysis import attention_facts, weight_facts
+from symbert.analysis import MAP_FACTS, attention_facts, symmetry_scores
 from train.corpus import Split
-
-MEANS = ("entropy", "asymmetry")
 
 
 def attention_measures(model: Any, split: Split, samples: int) -> dict[str, list[float | None]]:
@@ -20,15 +18,11 @@ def attention_measures(model: Any, split: Split, samples: int) -> dict[str, list
     """
     model.eval()
     rows = split.rows(np.arange(min(samples, len(split)), dtype=np.uint64)).tolist()
-    found: dict[str, list[float | None]] = {
-        "symmetry": [_number(layer["symmetry"]) for layer in weight_facts(model.symbert)]
+    facts = attention_facts(model.symbert, rows)
+    return {
+        "symmetry": [_number(score) for score in symmetry_scores(model.symbert)],
+        **{name: [_number(float(np.mean(of[name])) if of[name] else None) for of in facts] for name in MAP_FACTS},
     }
-    for name in MEANS:
-        found[name] = []
-    for facts in attention_facts(model.symbert, rows):
-        for name in MEANS:
-            found[name].append(_number(float(np.mean(facts[name])) if facts[name] else None))
-    return found
 
 
 def _number(value: float | None) -> float | None:
