@@ -114,14 +114,15 @@ class Batch:
         positions = self.positions[first:last] - start * length
         return Batch(self.input_ids[start:stop], positions, self.labels[first:last], self.origins[start:stop])
 
-    def padded(self, count: int) -> "Batch":
-        """With `count` positions: the added ones are 0, with the label -100 that losses leave out."""
-        missing = count - len(self.positions)
-        positions, labels = (
+    def padded(self, samples: int, count: int) -> "Batch":
+        """With so many samples and positions: added samples are zeros, added positions 0 with the label -100."""
+        rows, missing = samples - len(self.input_ids), count - len(self.positions)
+        return Batch(
+            np.pad(self.input_ids, ((0, rows), (0, 0))),
             np.pad(self.positions, (0, missing)),
             np.pad(self.labels, (0, missing), constant_values=-100),
+            self.origins,
         )
-        return Batch(self.input_ids, positions, labels, self.origins)
 
 
 @dataclass(frozen=True)

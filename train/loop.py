@@ -68,12 +68,14 @@ class Trainer:
         self.predictor.module.train()
         self.optimizer.zero_grad()
         masked, loss = max(1, len(batch.labels)), torch.zeros((), device=self.device)
-        parts = self.predictor.parts(batch.part(*self.ranks.share(len(batch.input_ids))))
-        for number, part in enumerate(parts):
+        first, last = self.ranks.share(len(batch.input_ids))
+        size = self.predictor.even_size(last - first)
+        for number, start in enumerate(range(first, last, size)):
+            part = batch.part(start, min(last, start + size))
             seed = key(DROPOUT, self.recipe.training.seed, step, number, self.ranks.number) >> 1
             seed_dropout(self.device, seed)
-            with self._alone_until(number == len(parts) - 1):
-                part_loss = self.predictor(part)[0].sum() / masked
+            with self._alone_until(start + size >= last):
+                part_loss = self.predictor(part, size)[0].sum() / masked
                 # DistributedDataParallel takes the mean of the ranks' gradients, where the sum is wanted.
                 self.scaler.scale(part_loss * self.ranks.count).backward()
             loss += part_loss.detach()

@@ -3,6 +3,7 @@
 Shape suffixes: B samples, L tokens a sample, M masked tokens, V vocabulary.
 """
 
+import contextlib
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from train.compiled import refused_in_one_line
 from train.corpus import Split
 from train.cpu import quicken
 from train.data import EVALUATION_MASKS, Batch, Masking
+from train.gpu import pad_head
 from train.ranks import ALONE, Ranks
 from train.recipe import EvaluationSection
 
@@ -33,7 +35,8 @@ class MaskedPrediction(nn.Module):
 
     def forward(self, input_ids_BL: Tensor, positions_M: Tensor, labels_M: Tensor) -> tuple[Tensor, Tensor | None]:
         """Negative log-likelihoods (M,) in nats, 0 for the label -100; and, in evaluation, which guesses are right."""
-        with torch.autocast(self.device_type, self.dtype, enabled=self.dtype is not torch.float32):
+        is_cast = self.dtype is not torch.float32
+        with torch.autocast(self.device_type, self.dtype) if is_cast else contextlib.nullcontext():
             logits_MV = self.model(input_ids=input_ids_BL, masked_positions=positions_M).logits
         losses_M = F.cross_entropy(logits_MV.float(), labels_M, reduction="none")
         return losses_M, None if self.training else logits_MV.argmax(-1) == labels_M
@@ -55,8 +58,9 @@ class Evaluation:
 class Predictor:
     """A masked language model on a device, in a precision, fed with micro-batches of at most some size.
 
-    Compiled, it is always given as many masked positions as `capacity` says, so that shapes never change: the rest
-    is position 0 with the label -100. No masked token is left out; a micro-batch with more takes the next capacity.
+    Compiled, it is always given as many samples as the first micro-batch has, and as many masked positions as
+    `capacity` says, so that shapes never change: the rest are samples without a label, and position 0 with the label
+    -100. No masked token is left out; a micro-batch with more takes the next capacity.
     """
 
     def __init__(
@@ -67,25 +71,30 @@ class Predictor:
         self.model = model.to(device)
         if device.type == "cpu":
             quicken(self.model)
+        else:
+            pad_head(self.model)
         self.forward: Any = MaskedPrediction(self.model, device, precision)
         self.module = self.forward
         if masking is not None:
             self.forward = torch.compile(self.forward, dynamic=False)
 
-    def __call__(self, part: Batch) -> tuple[Tensor, Tensor | None]:
-        """Losses (M,), and in evaluation right guesses (M,), of one micro-batch; M may be padded with zeros."""
+    def __call__(self, part: Batch, samples: int) -> tuple[Tensor, Tensor | None]:
+        """Losses (M,), and in evaluation right guesses (M,), of one micro-batch; M may be padded with zeros.
+
+        `samples` is how many its micro-batches have, the last of which may have fewer.
+        """
         if self.masking is not None:
-            part = part.padded(capacity(part.input_ids.size, self.masking, len(part.labels)))
+            tokens = samples * part.input_ids.shape[1]
+            part = part.padded(samples, capacity(tokens, self.masking, len(part.labels)))
         sent = [self._sent(array) for array in (part.input_ids, part.positions, part.labels)]
         if self.masking is None:
             return self.forward(*sent)
         with refused_in_one_line():
             return self.forward(*sent)
 
-    def parts(self, batch: Batch) -> list[Batch]:
-        """A batch as micro-batches, in order."""
-        size = self.micro_batch_size
-        return [batch.part(start, start + size) for start in range(0, len(batch.input_ids), size)]
+    def even_size(self, samples: int) -> int:
+        """The size of micro-batches into which `samples` are divided evenly; the last one may have fewer."""
+        return math.ceil(samples / max(1, math.ceil(samples / self.micro_batch_size)))
 
     @torch.no_grad()
     def evaluate(self, split: Split, masking: Masking, settings: EvaluationSection, ranks: Ranks = ALONE) -> Evaluation:
@@ -95,23 +104,22 @@ class Predictor:
         """
         self.module.eval()
         samples = np.arange(min(len(split), settings.samples), dtype=np.uint64)
-        sums = np.zeros((3, len(samples)))  # loss, masked tokens and right guesses of each sample
         first, last = ranks.share(len(samples))
-        for start in range(first, last, self.micro_batch_size):
-            stop = min(last, start + self.micro_batch_size)
-            now = samples[start:stop]
+        size = self.even_size(last - first)
+        owners, found = [np.zeros(0, np.int64)], [torch.zeros(2, 0, device=self.device)]
+        for start in range(first, last, size):
+            now = samples[start : min(last, start + size)]
             keys = (EVALUATION_MASKS, settings.mask_seed)
             part = masking(split.rows(now), now, np.zeros_like(now), keys)
-            losses, hits = (values[: len(part.labels)].double().cpu().numpy() for values in self._both(part))
-            owners = part.positions // part.input_ids.shape[1]
-            for row, values in zip(sums, (losses, None, hits), strict=True):
-                row[start:stop] = np.bincount(owners, values, len(now))
-        return _evaluation(*ranks.total(torch.from_numpy(sums), self.device).numpy())
-
-    def _both(self, part: Batch) -> tuple[Tensor, Tensor]:
-        losses, hits = self(part)
-        assert hits is not None
-        return losses, hits
+            losses_M, hits_M = self(part, size)
+            assert hits_M is not None
+            owners.append(start + part.positions // part.input_ids.shape[1])
+            found.append(torch.stack([losses_M, hits_M])[:, : len(part.labels)])
+        # Read once, at the end: every read waits for the device.
+        losses, hits = torch.cat(found, dim=1).double().cpu().numpy()
+        of_samples = np.concatenate(owners)
+        sums = [np.bincount(of_samples, values, len(samples)) for values in (losses, None, hits)]
+        return _evaluation(*ranks.total(torch.from_numpy(np.stack(sums)), self.device).numpy())
 
     def _sent(self, array: npt.NDArray[Any]) -> Tensor:
         tensor = torch.from_numpy(array)

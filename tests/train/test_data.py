@@ -118,13 +118,15 @@ def test_order_and_masks_of_a_seed_never_change() -> None:
     assert masked(np.full((2, 128), 700), positions(2)).positions[:6].tolist() == PINNED_POSITIONS
 
 
-def test_padding_adds_labels_that_losses_leave_out() -> None:
+def test_padding_adds_samples_and_labels_that_losses_leave_out() -> None:
     batch = masked(tokens(3), positions(3))
     count = len(batch.labels)
-    padded = batch.padded(count + 5)
+    padded = batch.padded(5, count + 4)
+    assert (padded.input_ids[:3] == batch.input_ids).all()
+    assert padded.input_ids.shape[0] == 5
     assert (padded.positions[:count] == batch.positions).all()
-    assert padded.positions[count:].tolist() == [0] * 5
-    assert padded.labels[count:].tolist() == [-100] * 5
+    assert padded.positions[count:].tolist() == [0] * 4
+    assert padded.labels[count:].tolist() == [-100] * 4
 
 
 def test_keys_tell_their_parts_apart() -> None:
