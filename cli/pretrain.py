@@ -120,6 +120,7 @@ def _show_costs(facts: dict[str, Any], as_json: bool) -> None:
         ("tokens", f"{facts['tokens']:,}"),
         ("passes", f"{facts['passes']:.3g} over {facts['training_samples']:,} training samples"),
         ("evaluation", f"{facts['evaluation_samples']:,} samples, unigram entropy {facts['unigram_entropy']:.3f} nats"),
+        ("repeats", facts["repeats"]),
         ("at least", f"{facts['least_seconds'] / 3600:.3g} hours; about twice that at a usual MFU of 50 %"),
     ):
         print(f"{name:<16}{value}")

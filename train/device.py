@@ -45,16 +45,23 @@ def with_precision(recipe: Recipe, device: torch.device) -> Recipe:
     """The recipe with precision `auto` replaced by the type that this device computes natively."""
     if recipe.training.precision != "auto":
         return recipe
-    native = torch.cuda.is_bf16_supported(False) if device.type == "cuda" else bool(NATIVE_BF16 & cpu_features())
+    with current(device):
+        native = torch.cuda.is_bf16_supported(False) if device.type == "cuda" else bool(NATIVE_BF16 & cpu_features())
     training = recipe.training.model_copy(update={"precision": "bf16" if native else "fp32"})
     return recipe.model_copy(update={"training": training})
+
+
+def current(device: torch.device) -> contextlib.AbstractContextManager[None]:
+    """Make a GPU the current one within the block: some of torch, and libraries, take the first one otherwise."""
+    return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
 
 
 def seed_dropout(device: torch.device, seed: int) -> None:
     """Have what is drawn on `device` from here on depend on `seed` alone."""
     # torch.manual_seed would also queue a call for every device that is not in use, with a stack trace each time.
     if device.type == "cuda":
-        torch.cuda.manual_seed(seed)
+        with current(device):
+            torch.cuda.manual_seed(seed)
     else:
         torch.default_generator.manual_seed(seed)
 
@@ -66,19 +73,24 @@ def repeatable(device: torch.device) -> Iterator[None]:
     torch.set_num_threads(1)
     try:
         on_gpu = device.type == "cuda"
-        kernels = _deterministic_kernels() if on_gpu else contextlib.nullcontext()
-        with kernels, torch.random.fork_rng(devices=[device] if on_gpu else []):
+        kernels = deterministic_kernels() if on_gpu else contextlib.nullcontext()
+        with current(device), kernels, torch.random.fork_rng(devices=[device] if on_gpu else []):
             yield
     finally:
         torch.set_num_threads(threads)
 
 
 @contextlib.contextmanager
-def _deterministic_kernels() -> Iterator[None]:
+def deterministic_kernels() -> Iterator[None]:
+    """Kernels that add in one order, and none chosen by timing; an operation that has no such kernel raises.
+
+    To be entered before the first matrix product on a GPU.
+    """
     # cuBLAS reads it when it makes its first handle; without it deterministic matrix products are refused.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     fills: Any = torch.utils.deterministic
     before = torch.are_deterministic_algorithms_enabled(), fills.fill_uninitialized_memory
+    # This also turns on the compiler's deterministic mode, which is read when a model is compiled.
     torch.use_deterministic_algorithms(True)
     # Filling every new tensor first finds bugs, and took 40 % of a small model's time.
     fills.fill_uninitialized_memory = False

@@ -12,6 +12,7 @@ import torch
 from durable.checked import Shape, checked, read_json
 from train.corpus import Corpus
 from train.errors import TrainError
+from train.loop import is_compiled
 from train.recipe import Recipe
 
 FORMAT_VERSION = 1
@@ -38,6 +39,13 @@ ASSUMPTIONS: Mapping[str, str] = {
     "On a CPU its probability is rounded to 15 bits: 0.1 becomes 3,277 / 32,768",
 }
 """What the papers leave open, and what is done here."""
+
+REPEATS = "bit for bit: on the same kind of device, with as many threads and ranks and the same versions"
+REPEATS_IN_DATA = (
+    "to rounding alone: samples, masks and first weights are the same, but kernels add in the order in which their "
+    "threads end, and the fastest is chosen by timing; runtime.deterministic is false"
+)
+"""How the same command, or a resumed run, comes to the same numbers."""
 
 
 class _Environment(Shape):
@@ -72,6 +80,12 @@ def identity(recipe: Recipe, corpus: Corpus, init_from: str | None = None) -> di
     }
 
 
+def repeats(recipe: Recipe, device: torch.device) -> str:
+    """What is promised of a run's repetition: no more than its kernels hold."""
+    ordered = device.type == "cpu" and not is_compiled(recipe, device)
+    return REPEATS if ordered or recipe.runtime.deterministic else REPEATS_IN_DATA
+
+
 def invocation(recipe: Recipe, device: torch.device, step: int, ranks: int) -> dict[str, Any]:
     """One entry of environment.json's list: where the run was started or resumed, and with what."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
@@ -85,4 +99,5 @@ def invocation(recipe: Recipe, device: torch.device, step: int, ranks: int) -> d
         "python": platform.python_version(),
         "versions": {library: version(library) for library in LIBRARIES},
         "runtime": recipe.runtime.model_dump(mode="json"),
+        "repeats": repeats(recipe, device),
     }

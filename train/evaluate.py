@@ -14,6 +14,7 @@ from symbert.checkpoint import load_checkpoint
 from symbert.from_bert import is_stock_bert, load_bert
 from train.corpus import Corpus
 from train.data import Masking
+from train.device import current
 from train.errors import TrainError
 from train.predict import Evaluation, Predictor, default_micro_batch_size
 from train.recipe import EvaluationSection, MaskingSection
@@ -36,8 +37,9 @@ def evaluate(
     if not (folder / TOKENIZER).is_file():
         notice(f"{folder} holds no {TOKENIZER}: taken to be of the corpus's tokenizer, which has as many entries")
     masking = Masking(**MaskingSection().model_dump(), vocabulary=corpus.vocabulary)
-    predictor = Predictor(model, device, precision, default_micro_batch_size(device))
-    result = predictor.evaluate(corpus.validation, masking, settings)
+    with current(device):
+        predictor = Predictor(model, device, precision, default_micro_batch_size(device))
+        result = predictor.evaluate(corpus.validation, masking, settings)
     if not math.isfinite(result.loss):
         raise TrainError(
             f"{folder}: its loss in {precision} is {result.loss}; its weights are too large for its numbers"

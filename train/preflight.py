@@ -12,6 +12,7 @@ from torch import Tensor
 
 from symbert import count_flops, count_parameters
 from train.corpus import Corpus
+from train.environment import repeats
 from train.loop import micro_batch_size
 from train.predict import PRECISIONS
 from train.recipe import Recipe, symbert_config
@@ -54,6 +55,8 @@ class Preflight:
     evaluation_samples: int
     unigram_entropy: float
     """Of the evaluation set, in nats: the loss of always guessing by frequency, on which the plateau sits."""
+    repeats: str
+    """How far the same command comes to the same numbers."""
 
     @property
     def least_seconds(self) -> float:
@@ -82,6 +85,7 @@ def preflight(corpus: Corpus, recipe: Recipe, device: torch.device, steps_done: 
         training_samples=len(corpus.train),
         evaluation_samples=min(len(corpus.validation), recipe.evaluation.samples),
         unigram_entropy=unigram_entropy(corpus, recipe.evaluation.samples),
+        repeats=repeats(recipe, device),
     )
 
 

@@ -31,7 +31,7 @@ from train.compiled import drop_cut_libraries
 from train.corpus import Corpus, check_fit, open_corpus
 from train.cpu import keep_freed_memory
 from train.data import FIRST_WEIGHTS, key
-from train.device import find_device, with_precision
+from train.device import current, deterministic_kernels, find_device, with_precision
 from train.environment import assumptions, identity, invocation, read_environment
 from train.errors import TrainError
 from train.loop import Trainer, is_compiled
@@ -74,6 +74,9 @@ def pretrain(
     mirror = None if track is None else TRACKERS[track](out)
     start = None if init_from is None else file_sha256(_weights(init_from))
     with ExitStack() as stack:
+        stack.enter_context(current(found))
+        if recipe.runtime.deterministic:
+            stack.enter_context(deterministic_kernels())
         ranks = stack.enter_context(joined(found))
         if ranks.count > recipe.training.batch_size:
             raise TrainError(f"{ranks.count} ranks cannot share a batch of {recipe.training.batch_size} samples")
