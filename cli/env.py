@@ -5,9 +5,10 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 
 from cli.console import AsJson, print_json
+from durable import __version__
 
 LIBRARIES = (
-    "symbert", "torch", "transformers", "tokenizers", "nanotoken", "msgspec", "datasets", "pyarrow", "pydantic",
+    "torch", "transformers", "tokenizers", "nanotoken", "msgspec", "datasets", "pyarrow", "pydantic",
     "safetensors", "numpy", "scikit-learn", "scipy", "fasttext", "kenlm", "can_ada", "ray", "tensorboard",
 )  # fmt: skip
 
@@ -19,6 +20,7 @@ def env(as_json: AsJson = False) -> None:
         "platform": platform.platform(),
         "cores": str(os.cpu_count()),
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.1f} GiB",
+        "symbert": __version__,
     }
     for name in LIBRARIES:
         try:

@@ -36,6 +36,7 @@ from cli import (
 )
 from cli.console import print_error, say, show_what_can_be_shown
 from cli.values import refuse_urls
+from durable import __version__
 from durable.errors import UnfinishedError
 from durable.signals import EXIT_DONE, EXIT_INTERRUPTED, EXIT_REFUSED, EXIT_UNFINISHED, EXIT_USAGE
 
@@ -62,9 +63,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
-
-        print(f"symbert {version('symbert')}")
+        print(f"symbert {__version__}")
         raise typer.Exit
 
 

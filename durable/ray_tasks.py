@@ -12,10 +12,10 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Generic
 
+from durable import __version__
 from durable.board import Board, Facts
 from durable.errors import DurableError, with_hint
 from durable.shipping import Shipment, ship
@@ -135,7 +135,7 @@ class RayTasks(Generic[Argument, Result]):
         board = self.watch.board
         return _Setting(
             run, self.start, self.setting, board, board.token if board is not None else None,
-            Path.cwd(), tuple(path.absolute() for path in self.needs.paths), version("symbert"),
+            Path.cwd(), tuple(path.absolute() for path in self.needs.paths), __version__,
             shipment, self.needs.moved,
         )  # fmt: skip
 
@@ -252,8 +252,8 @@ def _attend(
 def _check_machine(setting: _Setting[Any, Any], paths: Sequence[Path]) -> None:
     """Raises DurableError, naming the machine, if it is not fit for the run."""
     here = f"the machine {platform.node()} of the Ray cluster"
-    if version("symbert") != setting.version:
-        raise DurableError(f"{here} has symbert {version('symbert')}, expected {setting.version} as here")
+    if __version__ != setting.version:
+        raise DurableError(f"{here} has symbert {__version__}, expected {setting.version} as here")
     hint = "the output, the inputs and every file that is named must lie on a file system that all machines share"
     for path in (*setting.paths, *paths):
         if not path.exists():

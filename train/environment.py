@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from durable import __version__
 from durable.checked import Shape, checked, read_json
 from train.corpus import Corpus
 from train.errors import TrainError
@@ -16,7 +17,7 @@ from train.loop import is_compiled
 from train.recipe import Recipe
 
 FORMAT_VERSION = 1
-LIBRARIES = ("symbert", "torch", "transformers", "safetensors", "numpy", "pyarrow")
+LIBRARIES = ("torch", "transformers", "safetensors", "numpy", "pyarrow")
 
 ASSUMPTIONS: Mapping[str, str] = {
     "pairwise_init": "Courtois et al. (2024) do not give S's first values; `normal` is N(0, 1) as in their code, "
@@ -97,7 +98,7 @@ def invocation(recipe: Recipe, device: torch.device, step: int, ranks: int) -> d
         "threads": torch.get_num_threads(),
         "platform": platform.platform(),
         "python": platform.python_version(),
-        "versions": {library: version(library) for library in LIBRARIES},
+        "versions": {"symbert": __version__} | {library: version(library) for library in LIBRARIES},
         "runtime": recipe.runtime.model_dump(mode="json"),
         "repeats": repeats(recipe, device),
     }
