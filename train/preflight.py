@@ -4,6 +4,7 @@ import functools
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,9 @@ BYTES_PER_PARAMETER = 16
 MATRIX_SIZES: Mapping[str, int] = {"cpu": 1024, "cuda": 8192}
 """Sides of the square matrices whose product is timed: large enough for the full rate, small enough for a moment."""
 
+SLOW_LAYOUT = 1.5
+"""A layout that takes so many times as long as the fastest is timed once: on a CPU it may take seconds."""
+
 Product = Callable[[Tensor, Tensor], Tensor]
 PRODUCTS: tuple[Product, ...] = (
     lambda left, right: left @ right.T,
@@ -29,6 +33,24 @@ PRODUCTS: tuple[Product, ...] = (
     lambda left, right: left.T @ right,
 )
 """A linear layer's forward pass, and the gradients of its input and of its weight."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How the rate of a kind of device is measured."""
+
+    warm_up: float
+    """Seconds of products before any is timed."""
+    products: int
+    """Timed, of each layout."""
+    seconds: Callable[[list[float]], float]
+    """What all of them say about one."""
+
+
+TIMINGS: Mapping[str, Timing] = {"cpu": Timing(0.0, 5, min), "cuda": Timing(0.3, 9, median)}
+"""A GPU at rest has yet to raise its clock, and under load it lowers it again: the median is what it keeps up. A CPU is
+shared, and what other programs do slows some of the products: on two busy cores the median was a fifth below the
+fastest, which is what the CPU does."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +136,7 @@ def unigram_entropy(corpus: Corpus, samples: int) -> float:
 
 
 def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """Operations a second of the fastest of a few large square matrix products, in the layouts of a linear layer.
+    """Operations a second of large square matrix products, in the fastest of the layouts of a linear layer.
 
     One layout alone would not do: a CPU without fp16 of its own took 18 times as long for left @ right as for
     left @ right^T, of which a forward pass consists, so that a run seemed to use more than there is. It
@@ -124,12 +146,23 @@ def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
 
 
 @functools.cache
-def _measured_rate(device: torch.device, dtype: torch.dtype, _threads: int, tries: int = 5) -> float:
+def _measured_rate(device: torch.device, dtype: torch.dtype, _threads: int) -> float:
     side = MATRIX_SIZES[device.type]
     left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
-    seconds = [_seconds(product, left, right) for product in PRODUCTS]
-    best = PRODUCTS[seconds.index(min(seconds))]
-    return 2 * side**3 / min(*seconds, *(_seconds(best, left, right) for _ in range(tries - 1)))
+    timing, started = TIMINGS[device.type], time.perf_counter()
+    while time.perf_counter() - started < timing.warm_up:
+        for product in PRODUCTS:
+            _seconds(product, left, right)
+    first = {product: _seconds(product, left, right) for product in PRODUCTS}
+    fast = [product for product, seconds in first.items() if seconds < SLOW_LAYOUT * min(first.values())]
+    return (
+        2
+        * side**3
+        / min(
+            timing.seconds([first[product], *(_seconds(product, left, right) for _ in range(timing.products - 1))])
+            for product in fast
+        )
+    )
 
 
 def _seconds(product: Product, left: Tensor, right: Tensor) -> float:

@@ -1,5 +1,9 @@
+import functools
+import itertools
 import math
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +15,7 @@ from symbert import OPERATORS
 from tests.corpora import write_corpus
 from tests.train.tiny import tiny_recipe
 from train.corpus import open_corpus
-from train.preflight import _measured_rate, flops_per_token, matrix_rate, preflight, unigram_entropy
+from train.preflight import TIMINGS, _measured_rate, flops_per_token, matrix_rate, preflight, unigram_entropy
 from train.recipe import load_recipe
 
 CPU = torch.device("cpu")
@@ -56,6 +60,43 @@ def test_the_matrix_rate_is_measured_once_for_each_number_of_threads() -> None:
         torch.set_num_threads(threads)
     assert rates[:2] == rates[2:]
     assert rates[0] != rates[1]
+
+
+class Clock:
+    """Seconds that pass in matrix products alone."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *products: Callable[["Clock"], float]) -> None:
+        self.now, self.runs = 0.0, [0] * len(products)
+        timed = [functools.partial(self._run, number, product) for number, product in enumerate(products)]
+        monkeypatch.setattr("train.preflight.PRODUCTS", tuple(timed))
+        monkeypatch.setattr("train.preflight.time", SimpleNamespace(perf_counter=lambda: self.now))
+        monkeypatch.setattr("train.preflight.MATRIX_SIZES", {"cpu": 2})
+        monkeypatch.setattr("train.preflight.TIMINGS", {"cpu": TIMINGS["cuda"]})  # in the GPU's stead
+
+    def _run(self, number: int, product: Callable[["Clock"], float], *_: torch.Tensor) -> None:
+        self.runs[number] += 1
+        self.now += product(self)
+
+    def seconds(self) -> float:
+        """Of the product by which the rate was measured."""
+        return 2 * 2**3 / _measured_rate.__wrapped__(CPU, torch.float32, 1)
+
+
+def test_a_gpu_is_warm_before_a_product_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch, lambda clock: 0.05 if clock.now < 0.3 else 0.01)
+    assert clock.seconds() == pytest.approx(0.01)
+
+
+def test_the_rate_of_a_gpu_is_the_median_of_its_fastest_layout(monkeypatch: pytest.MonkeyPatch) -> None:
+    lucky = itertools.chain([0.5, 0.5], itertools.repeat(3.0))  # once while it warms up
+    clock = Clock(monkeypatch, lambda _: next(lucky), lambda _: 0.7)
+    assert clock.seconds() == pytest.approx(0.7)
+
+
+def test_a_slow_layout_is_timed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch, lambda _: 2.0, lambda _: 0.1, lambda _: 0.12)
+    assert clock.seconds() == pytest.approx(0.1)
+    assert clock.runs == [1 + 1, 1 + 9, 1 + 9]  # one round warms up
 
 
 class Layouts(TorchDispatchMode):
