@@ -5,11 +5,13 @@
     CORPUS/validation/*.arrow
     CORPUS/tokenizer/               its files are the manifest's
 
-Rows are read where they lie: a shard is mapped, never loaded, and only the rows of a batch are copied.
+Rows are read where they lie: a shard is mapped, never loaded, and only the rows of a batch are read and copied.
 """
 
+import ctypes
 import hashlib
 import json
+import mmap
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -220,7 +222,7 @@ def _blocks(shard: Shard, length: int) -> list[npt.NDArray[Any]]:
     if shard.path.stat().st_size != shard.size:
         raise _damaged(shard.path, f"it has {shard.path.stat().st_size:,} bytes, the manifest says {shard.size:,}")
     try:
-        with pa.ipc.open_stream(pa.memory_map(str(shard.path))) as stream:
+        with pa.ipc.open_stream(_mapped(shard.path)) as stream:
             columns = [batch.column("input_ids") for batch in stream]
     except (pa.ArrowInvalid, OSError, KeyError) as error:
         raise _damaged(shard.path, str(error)) from None
@@ -228,6 +230,20 @@ def _blocks(shard: Shard, length: int) -> list[npt.NDArray[Any]]:
     if rows != shard.rows or any(column.type.list_size != length for column in columns):
         raise _damaged(shard.path, f"it has {rows:,} rows, the manifest says {shard.rows:,} of {length} tokens")
     return [column.flatten().to_numpy(zero_copy_only=True).reshape(-1, length) for column in columns]
+
+
+def _mapped(path: Path) -> pa.Buffer:
+    """The bytes of a file, of which the kernel reads the pages that are touched, and no others."""
+    with pa.memory_map(str(path)) as file:
+        # One byte, for Arrow has the kernel read all that it is asked for. Not Python's own mmap, which keeps a file
+        # open for each mapping: a corpus may have thousands of shards.
+        first = file.read_buffer(1)
+        size = file.size()
+    if (advice := getattr(mmap, "MADV_RANDOM", None)) is not None:  # else a row of one page brings 20 with it
+        advise = ctypes.CDLL(None).madvise
+        advise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+        advise(first.address, size, advice)
+    return pa.foreign_buffer(first.address, size, base=first)
 
 
 def _damaged(path: Path, why: str) -> TrainError:

@@ -1,4 +1,7 @@
+import gc
 import json
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +33,49 @@ def test_rows_come_in_the_order_asked_for_from_every_shard_and_batch(folder: Pat
 def test_shards_are_mapped_and_not_copied(folder: Path) -> None:
     blocks = open_corpus(folder).train._blocks
     assert all(not block.flags.owndata and not block.flags.writeable for block in blocks)
+
+
+def bytes_read() -> int:
+    """From disks, by this process so far."""
+    counts = dict(line.split(": ") for line in Path("/proc/self/io").read_text("utf-8").splitlines())
+    return int(counts["read_bytes"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+def test_of_a_shard_the_pages_that_are_touched_are_read_and_no_others(tmp_path: Path) -> None:
+    folder = write_corpus(tmp_path, train=4000, length=512, batch_rows=500)
+    shard = folder / "train" / "data-00001-of-00003.arrow"
+    descriptors = len(os.listdir("/proc/self/fd"))
+    with shard.open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    before = bytes_read()
+    corpus = open_corpus(folder)
+    corpus.train.rows(np.array([2000], np.uint64))
+    assert bytes_read() - before < shard.stat().st_size / 4
+    content = Path("/proc/self/smaps").read_text("utf-8").partition(str(shard))[2]
+    assert "rr" in content.partition("VmFlags:")[2].partition("\n")[0].split()
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+def test_a_mapping_lasts_as_long_as_its_rows(folder: Path) -> None:
+    corpus = open_corpus(folder)
+    before = corpus.train.rows(np.arange(96, dtype=np.uint64))
+    blocks = corpus.train._blocks
+    del corpus
+    gc.collect()
+    assert (np.concatenate(blocks) == before).all()
+
+
+def test_an_empty_shard_is_refused_in_one_line(folder: Path) -> None:
+    (folder / "train" / "data-00001-of-00003.arrow").write_bytes(b"")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    with pytest.raises(TrainError, match=r"data-00001-of-00003\.arrow is damaged: it has 0 bytes, the manifest says"):
+        open_corpus(folder)
+    manifest["splits"]["train"]["shards"][1]["bytes"] = 0
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(TrainError, match=r"data-00001-of-00003\.arrow is damaged: .*null or length 0"):
+        open_corpus(folder)
 
 
 def test_a_shard_without_rows_is_a_shard(tmp_path: Path) -> None:
