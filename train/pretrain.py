@@ -80,8 +80,8 @@ def pretrain(
         ranks = stack.enter_context(joined(found))
         if ranks.count > recipe.training.batch_size:
             raise TrainError(f"{ranks.count} ranks cannot share a batch of {recipe.training.batch_size} samples")
-        model = first_model(recipe)
-        with ranks.together(found):
+        with ranks.together(found):  # where the first rank may read for long, and the others wait for it
+            model = first_model(recipe)
             if not any(out.glob("checkpoints/step-*")):  # a new run: refused, if at all, before its folder is made
                 if ranks.first:
                     corpus.check_hashes()

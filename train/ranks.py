@@ -2,16 +2,31 @@
 
 import contextlib
 import gc
+import itertools
 import os
+import re
+import time
 import traceback
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
 
 import torch
 from torch import Tensor, distributed
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 
-from durable.errors import with_hint
+from durable.errors import few, with_hint
 from train.errors import TrainError
+
+TIMEOUT = timedelta(minutes=30)
+"""How long ranks wait for each other. What each of them does by itself between two exchanges, reading the checkpoint
+that all go on from and compiling the first step, may take longer than the 10 minutes that NCCL would wait."""
+PATIENCE = timedelta(days=1)
+"""How long the others wait for the first rank where it works alone: it reads a corpus, or writes a checkpoint."""
+LONGEST_PAUSE = 0.25
+"""Seconds between two looks whether the others have come."""
 
 # What srun tells its tasks, by torchrun's names for the same.
 SLURM = {"RANK": "SLURM_PROCID", "WORLD_SIZE": "SLURM_NTASKS", "LOCAL_RANK": "SLURM_LOCALID"}
@@ -23,6 +38,10 @@ class Ranks:
 
     number: int
     count: int
+    store: Store | None = None
+    """Where several ranks leave word that they have come."""
+    timeout: timedelta = TIMEOUT
+    meetings: Iterator[int] = field(default_factory=itertools.count)
 
     @property
     def first(self) -> bool:
@@ -47,23 +66,57 @@ class Ranks:
 
     @contextlib.contextmanager
     def together(self, device: torch.device) -> Iterator[None]:
-        """A block that all processes leave together: where one of them refuses, the others do not wait for it.
+        """A block that all processes leave together, also where one of them refuses; the first may take hours for it.
 
         Raises TrainError in those that had nothing to refuse themselves.
         """
-        refused = True
         try:
             yield
-            refused = False
-        finally:
-            one_refused = self.any(refused, device)
-        if one_refused:
+        except BaseException:
+            # What this rank refuses is what is to be said, whatever has become of the others.
+            with contextlib.suppress(TrainError, RuntimeError):
+                self._one_refuses(True, device)
+            raise
+        if self._one_refuses(False, device):
             raise TrainError(f"rank {self.number} ends, for another rank has refused to train: see what it says")
 
     def wait(self) -> None:
-        """Until all processes are here."""
+        """Until all processes are here; the first may come hours later."""
         if self.count > 1:
+            self._meet()
             distributed.barrier()
+
+    def _one_refuses(self, refused: bool, device: torch.device) -> bool:
+        if self.count > 1:
+            self._meet()
+        return self.any(refused, device)
+
+    def _meet(self) -> None:
+        """Until all processes are about to be here, with no exchange in flight, which would end them at its timeout.
+
+        An exchange has to follow: without one the first rank, which may be the host of the store, could end before the
+        others have looked. Raises TrainError, naming them, if ranks do not come in time; torch's DistNetworkError, at
+        once, if the store's host has ended.
+        """
+        assert self.store is not None
+        meeting = next(self.meetings)
+        keys = [f"{meeting}/{number}" for number in range(self.count)]
+        self.store.set(keys[self.number], "here")
+        self._wait_for(keys[:1], PATIENCE)
+        self._wait_for(keys, self.timeout)
+
+    def _wait_for(self, keys: Sequence[str], patience: timedelta) -> None:
+        assert self.store is not None
+        until, pause = time.monotonic() + patience.total_seconds(), 0.001
+        while not self.store.check([*keys]):
+            if time.monotonic() > until:
+                missing = few(number for number, key in enumerate(keys) if not self.store.check([key]))
+                raise with_hint(
+                    TrainError(f"rank {self.number} ends, for it has waited {patience} for rank {missing}"),
+                    "see what that rank says; the same command again goes on from the newest checkpoint",
+                )
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
 
 
 ALONE = Ranks(0, 1)
@@ -94,40 +147,64 @@ def local_rank() -> int:
 
 
 @contextlib.contextmanager
-def joined(device: torch.device) -> Iterator[Ranks]:
+def joined(device: torch.device, timeout: timedelta = TIMEOUT) -> Iterator[Ranks]:
     """Join the other processes for the length of the block: nccl between GPUs, gloo between CPUs.
 
     The block lets go of every DistributedDataParallel at its end. One that outlives its process group later waits for
-    a thread of it, which may itself wait for the interpreter: the process never ends (pytorch#56297).
+    a thread of it, which may itself wait for the interpreter: the process never ends (pytorch#56297). Raises TrainError
+    where the ranks do not meet, or no longer hear from each other.
     """
     settings = rank_settings(os.environ)
     if settings is None or settings["WORLD_SIZE"] == 1:
         yield ALONE
         return
+    ranks = _join(settings["RANK"], settings["WORLD_SIZE"], device, timeout)
+    try:
+        yield ranks
+    except BaseException as error:
+        _clear_frames(error)
+        if _is_of_another(error):
+            # Without the place in gloo's source, and its guess at what may be typical.
+            reason = re.sub(r"^\[\S+\] ", "", str(error).splitlines()[0]).partition(" This is typically")[0]
+            raise with_hint(
+                TrainError(f"rank {ranks.number} ends, for it no longer hears from another rank: {reason}"),
+                "see what the other ranks say; the same command again goes on from the newest checkpoint",
+            ) from None
+        raise
+    finally:
+        gc.collect()
+        distributed.destroy_process_group()
+
+
+def _join(number: int, count: int, device: torch.device, timeout: timedelta) -> Ranks:
+    options: dict[str, Any] = {}
     if device.type == "cuda":
         torch.cuda.set_device(device)
+        options["device_id"] = device  # NCCL connects the ranks at once, and knows where to wait
     try:
+        store, _, _ = next(rendezvous("env://", number, count, timeout=TIMEOUT))
         distributed.init_process_group(
             "nccl" if device.type == "cuda" else "gloo",
-            init_method="env://",
-            rank=settings["RANK"],
-            world_size=settings["WORLD_SIZE"],
+            store=PrefixStore("group", store),
+            rank=number,
+            world_size=count,
+            timeout=timeout,
+            **options,
         )
-    except distributed.DistNetworkError as error:
+    except (distributed.DistNetworkError, distributed.DistStoreError) as error:
         place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
         reason = str(error).splitlines()[0]
         raise with_hint(
             TrainError(f"the ranks cannot meet at {place}: {reason}"),
             "set MASTER_PORT to a port that is free on the first rank's machine, the same for all ranks",
         ) from None
-    try:
-        yield Ranks(settings["RANK"], settings["WORLD_SIZE"])
-    except BaseException as error:
-        _clear_frames(error)
-        raise
-    finally:
-        gc.collect()
-        distributed.destroy_process_group()
+    return Ranks(number, count, PrefixStore("symbert", store), timeout)
+
+
+def _is_of_another(error: BaseException) -> bool:
+    """Whether this is how torch's store or gloo says that a connection is closed, or that nothing came over it."""
+    lost = isinstance(error, distributed.DistNetworkError | distributed.DistStoreError)
+    return lost or (type(error) is RuntimeError and "gloo/transport" in str(error))
 
 
 def _clear_frames(error: BaseException | None) -> None:

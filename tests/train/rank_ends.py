@@ -1,8 +1,11 @@
-"""One rank of a few, as a program: what is left of DistributedDataParallel when its process group is destroyed."""
+"""One rank of a few, as a program: what they wait for, and what is left when their process group is destroyed."""
 
 import gc
 import os
+import signal
 import sys
+import time
+from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -17,7 +20,7 @@ from train.data import Masking, TrainingOrder
 from train.errors import TrainError
 from train.loop import Trainer, TrainingBatches
 from train.pretrain import first_model, pretrain
-from train.ranks import joined
+from train.ranks import Ranks, joined
 
 CPU = torch.device("cpu")
 
@@ -58,18 +61,47 @@ def watch_a_run(corpus: Path, out: Path, **changes: object) -> None:
         print(error.args[0].partition(":")[0])
 
 
-def join_and_leave(corpus: Path, times: int) -> None:
-    """Form a group, wrap a model, take a step, let go and leave; at a port of its own each time."""
+def wait_for_the_first(corpus: Path, then: str) -> None:
+    """The first rank works alone for longer than any exchange may take; `then` is what becomes of it, or of the other.
+
+    `train`: a step, and again such a wait; `refuse`: it has found damage; `first` or `other`: that rank is killed.
+    """
+    try:
+        with joined(CPU, timedelta(seconds=3)) as ranks:
+            with ranks.together(CPU):
+                if then == "other" and not ranks.first:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                if ranks.first:
+                    time.sleep(1 if then == "first" else 6)
+                    if then == "first":
+                        os.kill(os.getpid(), signal.SIGKILL)
+                    if then == "refuse":
+                        raise TrainError("damaged")
+            take_a_step(corpus, ranks)
+            time.sleep(6 * ranks.first)
+            ranks.wait()
+            print("trained")
+    except TrainError as error:
+        print(error)
+
+
+def take_a_step(corpus: Path, ranks: Ranks) -> None:
+    """Wrap a model, take a step and let go."""
     recipe, opened = tiny_recipe("pairwise"), open_corpus(corpus)
     masking = Masking(**recipe.masking.model_dump(), vocabulary=opened.vocabulary)
     batches = TrainingBatches(opened.train, TrainingOrder(len(opened.train), 1), masking, recipe.training.batch_size)
+    trainer = Trainer(first_model(recipe), recipe, CPU, ranks)
+    trainer.step(1, batches(1))
+    trainer.release()
+
+
+def join_and_leave(corpus: Path, times: int) -> None:
+    """Form a group, take a step and leave; at a port of its own each time."""
     first = int(os.environ["MASTER_PORT"])
     for number in range(times):
         os.environ["MASTER_PORT"] = str(first + number)
         with joined(CPU) as ranks:
-            trainer = Trainer(first_model(recipe), recipe, CPU, ranks)
-            trainer.step(1, batches(1))
-            trainer.release()
+            take_a_step(corpus, ranks)
         print("left", number, flush=True)
 
 
@@ -77,6 +109,8 @@ if __name__ == "__main__":
     what, *rest = sys.argv[1:]
     if what == "loop":
         join_and_leave(Path(rest[0]), int(rest[1]))
+    elif what == "wait":
+        wait_for_the_first(Path(rest[0]), rest[1])
     elif what == "fail":
         fail_within_the_wrapper()
     else:

@@ -6,10 +6,12 @@ import signal
 import socket
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from torch.distributed import HashStore
 
 from durable.files import file_sha256
 from tests.corpora import write_corpus
@@ -56,6 +58,14 @@ def test_srun_without_a_meeting_place_is_refused_with_what_to_type() -> None:
     with pytest.raises(TrainError, match="MASTER_ADDR") as refusal:
         rank_settings({"SLURM_PROCID": "0", "SLURM_NTASKS": "2"})
     assert "export MASTER_ADDR=" in refusal.value.__notes__[0]
+
+
+def test_ranks_that_do_not_come_are_named_with_what_to_do() -> None:
+    store = HashStore()
+    store.set("0/1", "here")
+    with pytest.raises(TrainError, match=r"rank 0 ends, for it has waited 0:00:00.01\d* for rank 2, 3") as refusal:
+        Ranks(0, 4, store, timedelta(milliseconds=10)).wait()
+    assert "the same command again" in refusal.value.__notes__[0]
 
 
 def free_port() -> int:

@@ -1,6 +1,7 @@
-"""How the processes of a run part: the wrapper of the model goes first, or they may wait for each other for ever."""
+"""How the processes of a run wait for each other, and part: a wrapper left behind may keep them for ever."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +13,11 @@ from tests.train.test_ranks import ROOT, free_port
 from tests.train.tiny import tiny_assignments
 
 
-def ranks_of(*arguments: str, timeout: float, port: int = 0) -> list[str]:
-    """What two ranks of tests/train/rank_ends.py print; those that do not end are killed, and fail the test."""
+def ranks_of(*arguments: str, timeout: float, port: int = 0, killed: int | None = None) -> list[str]:
+    """What two ranks of tests/train/rank_ends.py print; those that do not end are killed, and fail the test.
+
+    Rank `killed` kills itself; all others end well.
+    """
     ours = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port or free_port())}
     processes = [
         subprocess.Popen(
@@ -31,8 +35,33 @@ def ranks_of(*arguments: str, timeout: float, port: int = 0) -> list[str]:
         for process in processes:
             process.kill()
             process.wait()
-    assert [process.returncode for process in processes] == [0, 0], said
+    assert [process.returncode for process in processes] == [-9 if rank == killed else 0 for rank in range(2)], said
     return said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("then", "expected"),
+    [
+        ("train", ["trained\n"] * 2),
+        ("refuse", ["damaged\n", "rank 1 ends, for another rank has refused to train: see what it says\n"]),
+    ],
+)
+def test_a_first_rank_that_works_longer_than_an_exchange_may_take_does_not_end_the_run(
+    tmp_path: Path, then: str, expected: list[str]
+) -> None:
+    assert ranks_of("wait", str(write_corpus(tmp_path)), then, timeout=120) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("killed", "expected"),
+    [(0, r"rank 1 ends, for it no longer hears from another rank: .+\n"), (1, r"rank 0 ends, .* 0:00:03 for rank 1\n")],
+)
+def test_a_rank_that_dies_while_others_wait_ends_them_too(tmp_path: Path, killed: int, expected: str) -> None:
+    said = ranks_of("wait", str(tmp_path), "other" if killed else "first", timeout=60, killed=killed)
+    assert said[killed] == ""
+    assert re.fullmatch(expected, said[1 - killed])
 
 
 @pytest.mark.slow
