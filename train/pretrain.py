@@ -38,7 +38,7 @@ from train.loop import Trainer, is_compiled
 from train.metrics import MetricsLog, refuse_gaps
 from train.positions import trained_positions, untrained_positions
 from train.preflight import Preflight, preflight
-from train.ranks import Ranks, joined
+from train.ranks import Ranks, joined, refuse_one_gpu
 from train.recipe import Recipe, symbert_config
 from train.run import Notice, Outcome, Run, Stop
 from train.tokenizer import settings_to_add
@@ -156,6 +156,7 @@ def first_model(recipe: Recipe) -> Any:
 
 
 def _checked(data: Path, recipe: Recipe, device: str | None) -> tuple[Corpus, Recipe, torch.device]:
+    refuse_one_gpu(device)
     found = find_device(device)
     recipe = with_precision(recipe, found)
     corpus = open_corpus(data)

@@ -146,6 +146,16 @@ def local_rank() -> int:
     return settings["LOCAL_RANK"] if settings else 0
 
 
+def refuse_one_gpu(device: str | None) -> None:
+    """Raise TrainError if `device`, as it was asked for, names one GPU and there are several ranks to share it."""
+    settings = rank_settings(os.environ)
+    if settings and settings["WORLD_SIZE"] > 1 and device is not None and device.startswith("cuda:"):
+        raise with_hint(
+            TrainError(f"--device {device} is one GPU, which {settings['WORLD_SIZE']} ranks cannot share"),
+            "--device cuda, the GPU of each rank",
+        )
+
+
 @contextlib.contextmanager
 def joined(device: torch.device, timeout: timedelta = TIMEOUT) -> Iterator[Ranks]:
     """Join the other processes for the length of the block: nccl between GPUs, gloo between CPUs.

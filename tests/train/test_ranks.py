@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from torch.distributed import HashStore
 
 from durable.files import file_sha256
@@ -66,6 +67,19 @@ def test_ranks_that_do_not_come_are_named_with_what_to_do() -> None:
     with pytest.raises(TrainError, match=r"rank 0 ends, for it has waited 0:00:00.01\d* for rank 2, 3") as refusal:
         Ranks(0, 4, store, timedelta(milliseconds=10)).wait()
     assert "the same command again" in refusal.value.__notes__[0]
+
+
+def test_one_gpu_for_several_ranks_is_refused_with_what_to_type(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = write_corpus(tmp_path / "corpus")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(TrainError, match="--device cuda:1 is one GPU, which 2 ranks cannot share") as refusal:
+        pretrain(corpus, tmp_path / "run", tiny_recipe(), device="cuda:1")
+    assert refusal.value.__notes__ == ["--device cuda, the GPU of each rank"]
+    assert not (tmp_path / "run").exists()
 
 
 def free_port() -> int:
