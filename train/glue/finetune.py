@@ -4,6 +4,7 @@ Everything random is a function of its place: the head of (seed, name), the orde
 (seed, step, group). So a cell gives the same scores on the same machine whatever ran before it.
 """
 
+import contextlib
 import hashlib
 import math
 import time
@@ -259,9 +260,11 @@ def _logits(model: Any, inputs: dict[str, Tensor], protocol: FineTuning) -> Tens
         return model(**inputs).logits.float()
 
 
-def autocast(device: torch.device, protocol: FineTuning) -> torch.autocast:
+def autocast(device: torch.device, protocol: FineTuning) -> contextlib.AbstractContextManager[Any]:
     """Matrix products in the protocol's precision."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=protocol.precision == "bfloat16")
+    if protocol.precision == "float32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, torch.bfloat16)
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -1,8 +1,9 @@
 """Seeds trained in lock-step against the same seeds trained one by one, on the CPU."""
 
+import contextlib
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -172,6 +173,58 @@ def test_the_gradient_of_each_seed_is_cut_to_the_norm_by_itself(glue: Path, chec
     stack.clip_gradients(0.3)
     assert norm(0) == pytest.approx(0.3, rel=1e-4)
     assert norm(1) == before
+
+
+@contextlib.contextmanager
+def deterministic() -> Iterator[None]:
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
+@pytest.mark.parametrize("norm", [0.3, 1e6, float("inf")])
+def test_each_seed_is_cut_as_torch_cuts_one_model(norm: float, checkpoint: CheckpointFactory) -> None:
+    subject = find_subject(checkpoint(), print)
+    models = [load_classifier(subject, 2, seed) for seed in SEEDS]
+    stack, generator = Stack(models, CPU), torch.Generator().manual_seed(1)
+    without = "classifier.weight"
+    scale = torch.tensor([1.0, 0.0, 1e-4])  # one seed has no gradient to speak of, another a small one
+    for name, values in stack.parameters.items():
+        gradient = torch.randn(values.shape, generator=generator) * scale.view(-1, *[1] * (values.dim() - 1))
+        if name.endswith("word_embeddings.weight"):
+            gradient[:, 0] = 0  # the padding
+        for place, model in enumerate(models):
+            if name != without:
+                model.get_parameter(name).grad = gradient[place].clone()
+        values.grad = None if name == without else gradient
+    with deterministic():
+        stack.clip_gradients(norm)
+    for place, model in enumerate(models):
+        torch.nn.utils.clip_grad_norm_(model.parameters(), norm)
+        for name, parameter in model.named_parameters():
+            stacked = stack.parameters[name].grad
+            if parameter.grad is None:
+                assert stacked is None
+            else:
+                assert stacked is not None
+                torch.testing.assert_close(stacked[place], parameter.grad, rtol=1e-5, atol=0.0)
+
+
+def test_gradients_are_cut_without_reading_one_of_them(glue: Path, checkpoint: CheckpointFactory) -> None:
+    subject = find_subject(checkpoint(), print)
+    # Tensors of the meta device have no values: whatever reads one raises.
+    stack = Stack([load_classifier(subject, 2, seed) for seed in SEEDS], torch.device("meta"))
+    with pytest.raises(RuntimeError, match="meta"):
+        next(iter(stack.parameters.values())).sum().item()
+    losses = stack.losses(encoded(glue, subject).train, np.arange(21).reshape(3, 7), PROTOCOL)
+    losses.sum().backward()
+    stack.clip_gradients(0.3)
+    gradient = stack.parameters["symbert.embeddings.word_embeddings.weight"].grad
+    assert gradient is not None
+    assert gradient.device.type == "meta"
 
 
 def test_a_seed_that_diverges_is_an_error_and_leaves_the_others_alone(
