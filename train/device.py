@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from durable.errors import with_hint
 from train.errors import TrainError
@@ -54,6 +56,17 @@ def with_precision(recipe: Recipe, device: torch.device) -> Recipe:
 def current(device: torch.device) -> contextlib.AbstractContextManager[None]:
     """Make a GPU the current one within the block: some of torch, and libraries, take the first one otherwise."""
     return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
+
+
+def sent(array: npt.NDArray[Any], device: torch.device) -> Tensor:
+    """An array as a tensor on `device`; nobody waits for what a GPU has still to do.
+
+    From memory that the kernel may page out, a copy to a GPU waits for all that is queued before it.
+    """
+    tensor = torch.from_numpy(array)
+    if device.type == "cuda":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
 
 
 def seed_dropout(device: torch.device, seed: int) -> None:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -18,6 +17,7 @@ from train.compiled import refused_in_one_line
 from train.corpus import Split
 from train.cpu import quicken
 from train.data import EVALUATION_MASKS, Batch, Masking
+from train.device import sent
 from train.gpu import pad_head
 from train.ranks import ALONE, Ranks
 from train.recipe import EvaluationSection
@@ -86,11 +86,11 @@ class Predictor:
         if self.masking is not None:
             tokens = samples * part.input_ids.shape[1]
             part = part.padded(samples, capacity(tokens, self.masking, len(part.labels)))
-        sent = [self._sent(array) for array in (part.input_ids, part.positions, part.labels)]
+        inputs = [sent(array, self.device) for array in (part.input_ids, part.positions, part.labels)]
         if self.masking is None:
-            return self.forward(*sent)
+            return self.forward(*inputs)
         with refused_in_one_line():
-            return self.forward(*sent)
+            return self.forward(*inputs)
 
     def even_size(self, samples: int) -> int:
         """The size of micro-batches into which `samples` are divided evenly; the last one may have fewer."""
@@ -120,12 +120,6 @@ class Predictor:
         of_samples = np.concatenate(owners)
         sums = [np.bincount(of_samples, values, len(samples)) for values in (losses, None, hits)]
         return _evaluation(*ranks.total(torch.from_numpy(np.stack(sums)), self.device).numpy())
-
-    def _sent(self, array: npt.NDArray[Any]) -> Tensor:
-        tensor = torch.from_numpy(array)
-        if self.device.type == "cuda":
-            tensor = tensor.pin_memory()
-        return tensor.to(self.device, non_blocking=True)
 
 
 def capacity(tokens: int, probability: float, needed: int = 0) -> int:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from durable.errors import with_hint
 from durable.files import whole_folder
+from train.device import sent
 from train.errors import TrainError
 from train.glue.checkpoint import Subject
 from train.glue.loading import has_token_types, load_tokenizer
@@ -173,7 +174,7 @@ def padded(split: Encoded, rows: Indices, device: torch.device) -> dict[str, Ten
         inputs["token_type_ids"] = types_BL
     if not real_BL.all():
         inputs["attention_mask"] = real_BL.astype(np.int64)
-    return {name: torch.from_numpy(array).to(device, non_blocking=True) for name, array in inputs.items()}
+    return {name: sent(array, device) for name, array in inputs.items()}
 
 
 def groups_of_similar_length(lengths: Sequence[int], overhead: int) -> list[Indices]:

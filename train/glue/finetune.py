@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from transformers import get_linear_schedule_with_warmup
 
 from durable.failpoints import failpoint
-from train.device import repeatable, seed_dropout
+from train.device import repeatable, seed_dropout, sent
 from train.errors import TrainError
 from train.glue.checkpoint import Subject
 from train.glue.encode import (
@@ -170,7 +170,7 @@ def hardware_of(device: torch.device) -> str:
 
 def sentence_losses(model: Any, split: Encoded, rows: Rows, protocol: FineTuning) -> Tensor:
     """Cross-entropy of the classes, or the squared error where the label is a number."""
-    labels = torch.from_numpy(split.labels[rows]).to(model.device, non_blocking=True)
+    labels = sent(split.labels[rows], model.device)
     logits = _logits(model, padded(split, rows, model.device), protocol)
     if logits.shape[1] == 1:
         return F.mse_loss(logits[:, 0], labels, reduction="sum")

@@ -23,7 +23,7 @@ from transformers.masking_utils import AttentionMaskInterface
 
 from durable.failpoints import failpoint
 from symbert.attention import eager_attention
-from train.device import repeatable, seed_dropout
+from train.device import repeatable, seed_dropout, sent
 from train.errors import TrainError
 from train.glue.encode import Encoded, EncodedTask, padded, with_used_tokens_only
 from train.glue.finetune import (
@@ -159,7 +159,7 @@ class Stack:
         stacked = {name: values.unflatten(0, rows_SB.shape) for name, values in inputs.items()}
         with autocast(self.device, protocol):
             logits_SBC = self._logits(self.parameters, self._buffers, stacked).float()
-        labels_SB = torch.from_numpy(split.labels[rows_SB]).to(self.device, non_blocking=True)
+        labels_SB = sent(split.labels[rows_SB], self.device)
         if logits_SBC.shape[-1] == 1:
             losses_SB = F.mse_loss(logits_SBC[..., 0], labels_SB, reduction="none")
         else:

@@ -19,7 +19,7 @@ from torch import Tensor
 from transformers import AutoModelForQuestionAnswering
 
 from durable.failpoints import failpoint
-from train.device import repeatable
+from train.device import repeatable, sent
 from train.errors import TrainError
 from train.glue.checkpoint import Subject
 from train.glue.encode import Encoded, EncodedTask, batches_by_tokens, padded, with_used_tokens_only
@@ -85,7 +85,7 @@ def finetune_squad(
 def span_losses(model: Any, split: Encoded, rows: Rows, protocol: FineTuning) -> Tensor:
     """The sum over windows of the mean cross-entropy of start and end."""
     logits_BL2 = _logits(model, split, rows, protocol)
-    places_B2 = torch.from_numpy(split.labels[rows]).to(model.device)
+    places_B2 = sent(split.labels[rows], model.device)
     return F.cross_entropy(logits_BL2, places_B2, reduction="sum") / 2
 
 
