@@ -86,7 +86,8 @@ def span_losses(model: Any, split: Encoded, rows: Rows, protocol: FineTuning) ->
     """The sum over windows of the mean cross-entropy of start and end."""
     logits_BL2 = _logits(model, split, rows, protocol)
     places_B2 = sent(split.labels[rows], model.device)
-    return F.cross_entropy(logits_BL2, places_B2, reduction="sum") / 2
+    # In the form for matrices: a GPU's kernel for more dimensions is not deterministic, and refused as such.
+    return F.cross_entropy(logits_BL2.mT.flatten(0, 1), places_B2.flatten(), reduction="sum") / 2
 
 
 @torch.no_grad()

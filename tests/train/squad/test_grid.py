@@ -10,12 +10,13 @@ import torch.nn.functional as F
 from transformers import AutoModelForQuestionAnswering, get_linear_schedule_with_warmup
 
 from tests.train.glue.conftest import CheckpointFactory, checkpoint  # noqa: F401 - fixture
+from tests.train.watched import Watched
 from train.errors import TrainError
 from train.glue.checkpoint import find_subject
 from train.glue.encode import padded
-from train.glue.finetune import epoch_batches, parameter_groups
+from train.glue.finetune import epoch_batches, parameter_groups, training_steps
 from train.glue.loading import load_with_head
-from train.squad.finetune import finetune_squad, span_logits
+from train.squad.finetune import finetune_squad, span_logits, span_losses
 from train.squad.grid import SquadRequest, run_squad
 from train.squad.protocol import SquadProtocol, resolve_squad_protocol
 from train.squad.read import read_squad
@@ -178,3 +179,14 @@ def test_training_is_that_of_a_plain_loop_with_transformers_own_loss(
             total += float(loss.detach()) * len(rows) * (epoch == 1)
     assert answered.training_loss == pytest.approx(total / rows_in_all, rel=1e-4)
     assert len(span_logits(model, validation.encoded, protocol)) == len(validation.windows)
+
+
+def test_a_step_computes_nothing_that_a_gpu_refuses_for_lack_of_determinism(request_: SquadRequest) -> None:
+    subject = find_subject(request_.checkpoints[0], print)
+    windows = cut_into_windows(request_.data.train, subject, request_.protocol)
+    model = load_with_head(subject, AutoModelForQuestionAnswering, 1)
+    steps = training_steps(model, windows.encoded, request_.protocol, 1, span_losses)
+    with Watched() as watched:
+        next(steps)
+    assert {"nll_loss_forward", "nll_loss_backward"} <= watched.names
+    assert not {name for name in watched.names if "nll_loss2d" in name}
