@@ -5,6 +5,9 @@ from typing import Any
 
 from torch.utils._python_dispatch import TorchDispatchMode
 
+READING = {"_local_scalar_dense", "is_nonzero", "item", "equal", "nonzero", "masked_select"}
+"""What makes the host wait for a value of a GPU."""
+
 
 class Watched(TorchDispatchMode):
     """Keeps the names of all that is computed within the block, backward passes included."""

@@ -7,7 +7,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForSequenceClassification
+from torch import Tensor
+from transformers import AttentionInterface, AttentionMaskInterface, AutoConfig, AutoModelForSequenceClassification
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
 from transformers.utils import logging
 
 import symbert  # noqa: F401 - tells transformers' Auto classes of its models
@@ -18,6 +21,9 @@ from train.errors import TrainError
 from train.glue.checkpoint import Subject
 from train.positions import untrained_positions
 from train.tokenizer import first_line, open_checked_tokenizer
+
+UNREAD = "sdpa_unread"
+"""transformers' sdpa, but the mask is made without looking at its values, for which a GPU would be waited for."""
 
 
 def load_tokenizer(subject: Subject) -> Any:
@@ -95,6 +101,8 @@ def load_with_head(subject: Subject, kind: Any, seed: int, **settings: Any) -> A
         if name.startswith(prefix) and not name.startswith(f"{prefix}pooler."):
             found = f"has shape {tuple(misfits[name][0])}" if name in misfits else "is missing"
             raise TrainError(f"{subject.folder}: the weight {name} {found}, which config.json does not fit")
+    if model.config._attn_implementation == "sdpa":
+        model.set_attn_implementation(UNREAD)
     _draw_head(model, {*report["missing_keys"], *misfits}, seed)
     answer_plainly(model)
     return model
@@ -112,6 +120,16 @@ def _draw_head(model: Any, missing: set[str], seed: int) -> None:
             digest = hashlib.blake2b(f"{seed} {name.removeprefix(prefix)}".encode(), digest_size=8).digest()
             generator = torch.Generator().manual_seed(int.from_bytes(digest, "little", signed=True))
             parameter.normal_(0.0, model.config.initializer_range, generator=generator)
+
+
+def unread_mask(*args: Any, attention_mask: Tensor | None = None, **options: Any) -> Tensor | None:
+    """The mask of sdpa, in transformers' mask signature. Where batches have nothing to hide they have no mask."""
+    options["allow_is_bidirectional_skip"] = attention_mask is None
+    return sdpa_mask(*args, attention_mask=attention_mask, **options)
+
+
+AttentionInterface.register(UNREAD, sdpa_attention_forward)
+AttentionMaskInterface.register(UNREAD, unread_mask)
 
 
 @contextlib.contextmanager

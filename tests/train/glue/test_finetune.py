@@ -12,11 +12,20 @@ from transformers import get_linear_schedule_with_warmup
 
 from symbert import OPERATORS
 from tests.train.glue.conftest import CheckpointFactory
+from tests.train.watched import READING, Watched
 from train.errors import TrainError
 from train.glue import finetune as module
 from train.glue.checkpoint import Subject, find_subject
 from train.glue.encode import EncodedTask, encode_task, padded, with_used_tokens_only
-from train.glue.finetune import StoppedError, epoch_batches, finetune, parameter_groups, predict, steps_of
+from train.glue.finetune import (
+    StoppedError,
+    epoch_batches,
+    finetune,
+    parameter_groups,
+    predict,
+    steps_of,
+    training_steps,
+)
 from train.glue.loading import load_classifier
 from train.glue.protocol import Protocol
 from train.glue.read import read_task
@@ -50,6 +59,24 @@ def test_a_cell_repeats_bit_for_bit_whatever_ran_before(
     again = finetune(subject, data, SHORT, 1, CPU, silent)
     assert first.sha256() == again.sha256() != other.sha256()
     assert first.training_loss == again.training_loss
+
+
+def test_a_step_reads_nothing_that_a_gpu_has_still_to_compute(glue: Path, checkpoint: CheckpointFactory) -> None:
+    subject = find_subject(checkpoint(), print)
+    model, split = load_classifier(subject, 2, 1), encoded(glue, subject).train
+    assert len(set(split.lengths)) > 1  # so that there is padding, and a mask
+    with Watched() as watched:
+        next(training_steps(model, split, SHORT, 1))
+    assert "_fused_adamw_" in watched.names
+    assert not watched.names & READING
+
+
+def test_a_mask_that_is_not_looked_at_changes_no_bit(glue: Path, checkpoint: CheckpointFactory) -> None:
+    subject = find_subject(checkpoint("original"), print)
+    model, split = load_classifier(subject, 2, 1), encoded(glue, subject).train
+    logits = predict(model, split, SHORT)
+    model.set_attn_implementation("sdpa")
+    assert (predict(model, split, SHORT) == logits).all()
 
 
 def test_fine_tuning_leaves_torchs_generator_and_threads_alone(glue: Path, checkpoint: CheckpointFactory) -> None:

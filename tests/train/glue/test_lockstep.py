@@ -15,12 +15,13 @@ from transformers import BertConfig, BertForMaskedLM
 
 from symbert import OPERATORS
 from tests.train.glue.conftest import CheckpointFactory, save_tokenizer
+from tests.train.watched import READING, Watched
 from train.errors import TrainError
 from train.glue.checkpoint import Subject, find_subject
 from train.glue.encode import EncodedTask, encode_task
 from train.glue.finetune import Candidate, Finetuned, StoppedError, finetune
 from train.glue.loading import load_classifier
-from train.glue.lockstep import Stack, finetune_together, train_together
+from train.glue.lockstep import Stack, finetune_together, stacked_steps, train_together
 from train.glue.protocol import Protocol
 from train.glue.read import read_task
 from train.glue.score import predictions_of
@@ -225,6 +226,17 @@ def test_gradients_are_cut_without_reading_one_of_them(glue: Path, checkpoint: C
     gradient = stack.parameters["symbert.embeddings.word_embeddings.weight"].grad
     assert gradient is not None
     assert gradient.device.type == "meta"
+
+
+def test_a_step_of_a_stack_reads_nothing_that_a_gpu_has_still_to_compute(
+    glue: Path, checkpoint: CheckpointFactory
+) -> None:
+    subject = find_subject(checkpoint(), print)
+    stack = Stack([load_classifier(subject, 2, seed) for seed in SEEDS], CPU)
+    with Watched() as watched:
+        next(stacked_steps(stack, encoded(glue, subject).train, PROTOCOL, SEEDS))
+    assert "_fused_adamw_" in watched.names
+    assert not watched.names & READING
 
 
 def test_a_seed_that_diverges_is_an_error_and_leaves_the_others_alone(

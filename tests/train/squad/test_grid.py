@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from transformers import AutoModelForQuestionAnswering, get_linear_schedule_with_warmup
 
 from tests.train.glue.conftest import CheckpointFactory, checkpoint  # noqa: F401 - fixture
-from tests.train.watched import Watched
+from tests.train.watched import READING, Watched
 from train.errors import TrainError
 from train.glue.checkpoint import find_subject
 from train.glue.encode import padded
@@ -181,7 +181,9 @@ def test_training_is_that_of_a_plain_loop_with_transformers_own_loss(
     assert len(span_logits(model, validation.encoded, protocol)) == len(validation.windows)
 
 
-def test_a_step_computes_nothing_that_a_gpu_refuses_for_lack_of_determinism(request_: SquadRequest) -> None:
+def test_a_step_computes_nothing_that_a_gpu_waits_for_or_refuses_for_lack_of_determinism(
+    request_: SquadRequest,
+) -> None:
     subject = find_subject(request_.checkpoints[0], print)
     windows = cut_into_windows(request_.data.train, subject, request_.protocol)
     model = load_with_head(subject, AutoModelForQuestionAnswering, 1)
@@ -190,3 +192,4 @@ def test_a_step_computes_nothing_that_a_gpu_refuses_for_lack_of_determinism(requ
         next(steps)
     assert {"nll_loss_forward", "nll_loss_backward"} <= watched.names
     assert not {name for name in watched.names if "nll_loss2d" in name}
+    assert not watched.names & READING
