@@ -1,5 +1,6 @@
 """What was run: parameters and speed, the settings that differ, the assumptions, the commands that repeat it."""
 
+import json
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -166,5 +167,5 @@ def glue_command(folder: Path, glue: GlueFolder, runs: Sequence[Run]) -> str:
     defaults = Protocol().model_dump()
     changed = {key: value for key, value in flatten(grid["protocol"]).items() if value != defaults.get(key)}
     for key, value in changed.items():
-        words += ["--set", f"{key}={value}"]
+        words += ["--set", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
     return shlex.join(words)
