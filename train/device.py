@@ -80,14 +80,18 @@ def seed_dropout(device: torch.device, seed: int) -> None:
 
 
 @contextlib.contextmanager
-def repeatable(device: torch.device) -> Iterator[None]:
-    """One CPU thread, or deterministic kernels on a GPU; torch's own state is put back afterwards."""
+def repeatable(device: torch.device, *, tf32: bool = False) -> Iterator[None]:
+    """One CPU thread, or deterministic kernels on a GPU; torch's own state is put back afterwards.
+
+    With `tf32` a GPU computes the products of float32 in TF32, without it in float32; a CPU always in float32.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         on_gpu = device.type == "cuda"
         kernels = deterministic_kernels() if on_gpu else contextlib.nullcontext()
-        with current(device), kernels, torch.random.fork_rng(devices=[device] if on_gpu else []):
+        products = _products("tf32" if tf32 else "ieee") if on_gpu else contextlib.nullcontext()
+        with current(device), kernels, products, torch.random.fork_rng(devices=[device] if on_gpu else []):
             yield
     finally:
         torch.set_num_threads(threads)
@@ -112,6 +116,18 @@ def deterministic_kernels() -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(before[0])
         fills.fill_uninitialized_memory = before[1]
+
+
+@contextlib.contextmanager
+def _products(precision: str) -> Iterator[None]:
+    # Not by allow_tf32 or torch.set_float32_matmul_precision: some releases warn of these, and none lets both be mixed.
+    matmul = torch.backends.cuda.matmul
+    before = matmul.fp32_precision
+    matmul.fp32_precision = precision
+    try:
+        yield
+    finally:
+        matmul.fp32_precision = before
 
 
 def cpu_features() -> frozenset[str]:

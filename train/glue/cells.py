@@ -40,6 +40,8 @@ GRID = "grid.json"
 NOISY, TEST = "noisy ", "test "
 """What the names of extra splits begin with, beside the validation splits of the cell itself."""
 TIMING, TOGETHER = "timing", "seeds_together"
+TF32 = "tf32"
+"""A setting that older records lack: a GPU computed without it; to a CPU it is nothing, so the default stands there."""
 TEST_DATA = "test_data"
 """Where a cell that has predicted test sets keeps their hash."""
 
@@ -95,7 +97,11 @@ def read_grid(out: Path) -> dict[str, Any]:
         rates = sorted(out.glob(f"learning-rate-*/{GRID}"))
         hint = "it holds a search over learning rates: give one of its folders, such as"
         raise with_hint(error, f"{hint} {rates[0].parent}") if rates else error
-    return read_record(path, shapes.Grid, FROM_A_COPY)
+    record = read_record(path, shapes.Grid, FROM_A_COPY)
+    if TF32 not in record["protocol"]:
+        cells = (read_cell(path) for path in sorted((out / "cells").glob("*/*.json")))
+        record["protocol"][TF32] = all(cell["identity"].get("protocol", {}).get(TF32, True) for cell in cells)
+    return record
 
 
 def read_glue_grid(out: Path) -> dict[str, Any]:
@@ -123,7 +129,10 @@ def cells_by_path(out: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
 
 def read_cell(path: Path) -> dict[str, Any]:
     """One finished cell. Raises TrainError, naming the file, if it is damaged."""
-    return read_record(path, shapes.Cell, shapes.AGAIN)
+    cell = read_record(path, shapes.Cell, shapes.AGAIN)
+    if isinstance(protocol := cell["identity"].get("protocol"), dict):
+        protocol.setdefault(TF32, cell.get(TIMING, {}).get("device", "cpu") == "cpu")
+    return cell
 
 
 def read_record(path: Path, shape: type[Shape], hint: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from durable.files import write_json
-from train.glue.cells import Cell, Data, read_record
+from train.glue.cells import TF32, Cell, Data, read_record
 from train.glue.names import names_of
 from train.glue.protocol import FineTuning
 from train.glue.shapes import AGAIN, FailedCell
@@ -30,6 +30,8 @@ def known_failure(cell: Cell, out: Path, data: Data, protocol: FineTuning) -> st
     if not path.is_file():
         return None
     record = _read(path)
+    if isinstance(settings := record["identity"].get("protocol"), dict):
+        settings.setdefault(TF32, protocol.record()[TF32])
     return str(record["error"]) if record["identity"] == cell.identity(data, protocol) else None
 
 

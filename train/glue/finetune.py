@@ -136,7 +136,7 @@ def finetune(
     failpoint("finetune.begin")
     num_labels = len(task.task.classes) or 1
     candidate = Candidate(subject, seed, extra, keep)
-    with repeatable(device):
+    with repeatable(device, tf32=protocol.tf32):
         model = load_classifier(subject, num_labels, seed)
         task, put_back = with_used_tokens_only(model, task)
         model.to(device)

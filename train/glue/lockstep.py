@@ -57,7 +57,7 @@ def finetune_together(
     failpoint("finetune.together")
     seeds = tuple(candidate.seed for candidate in candidates)
     results: list[Finetuned | TrainError] = []
-    with repeatable(device):
+    with repeatable(device, tf32=protocol.tf32):
         models = [load_classifier(each.subject, len(task.task.classes) or 1, each.seed) for each in candidates]
         # The tokens of the task are the same for all, and so are the renumbered tasks.
         cut = [with_used_tokens_only(model, task) for model in models]

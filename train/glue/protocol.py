@@ -35,6 +35,8 @@ class FineTuning(Section):
     """Gradients are scaled down to this norm; 0 leaves all as they are."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the matrix products; weights and optimizer are always float32."""
+    tf32: bool = True
+    """Whether a GPU computes the products of float32 in TF32, which rounds factors to 10 bits; a CPU never does."""
 
     def record(self) -> dict[str, Any]:
         """The settings that decide a score."""
@@ -71,7 +73,7 @@ ASSUMPTIONS = {
     "optimizer": "AdamW with betas 0.9 and 0.999, epsilon 1e-8, gradients clipped at norm 1: the paper names none, "
     "these are the defaults of transformers' Trainer, which its authors' code calls",
     "clipping": "to max_gradient_norm; where it is 0 gradients are left as they are",
-    "precision": "float32 without TF32; the paper states none for fine-tuning",
+    "precision": "float32, on a GPU with products in TF32 unless tf32 is false; the paper states none for fine-tuning",
     "dropout": "as in the checkpoint's config.json",
     "head": "classifier, and pooler where the checkpoint has none: weights N(0, initializer_range), biases 0, drawn "
     "from the seed and the parameter's name, so every model starts from the same head",

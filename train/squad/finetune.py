@@ -66,7 +66,7 @@ def finetune_squad(
     """
     failpoint("finetune.begin")
     (protocol, version), (questions, windows) = settings, validation
-    with repeatable(device):
+    with repeatable(device, tf32=protocol.tf32):
         model = load_with_head(subject, AutoModelForQuestionAnswering, seed)
         splits = {"train": train_windows.encoded, "validation": windows.encoded}
         task, _ = with_used_tokens_only(model, EncodedTask(SQUAD, splits))

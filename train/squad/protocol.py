@@ -40,6 +40,7 @@ ASSUMPTIONS = {
     "batch_and_epochs": "of Devlin et al. (2019): version 1.1 batches of 32 over 3 epochs, 2.0 batches of 48 over 2",
     "optimizer": "AdamW with betas 0.9 and 0.999, epsilon 1e-8, gradients clipped at norm 1, warm-up over 10 %, no "
     "decay, as in symbert glue; BERT's own code decays by 0.01 and has epsilon 1e-6",
+    "precision": "float32, on a GPU with products in TF32 unless tf32 is false, as in symbert glue",
     "clipping": "to max_gradient_norm; where it is 0 gradients are left as they are",
     "windows": "a paragraph's tokens in windows whose beginnings lie doc_stride apart, up to the one that holds its "
     "end, as in BERT's code; a window without the whole answer is trained towards [CLS]",

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import math
 import shutil
@@ -69,6 +70,24 @@ def test_a_step_reads_nothing_that_a_gpu_has_still_to_compute(glue: Path, checkp
         next(training_steps(model, split, SHORT, 1))
     assert "_fused_adamw_" in watched.names
     assert not watched.names & READING
+
+
+@pytest.mark.parametrize(("tf32", "precision"), [(True, "tf32"), (False, "ieee")])
+def test_on_a_gpu_products_are_computed_as_the_protocol_says(
+    tf32: bool, precision: str, glue: Path, checkpoint: CheckpointFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # In place of a GPU the model stays where it is.
+    monkeypatch.setattr(torch.random, "fork_rng", lambda devices: contextlib.nullcontext(devices))
+    monkeypatch.setattr(torch.nn.Module, "to", lambda module, _: module)
+    subject = find_subject(checkpoint(), print)
+    seen: set[str] = set()
+
+    def look(_: int) -> None:
+        seen.add(torch.backends.cuda.matmul.fp32_precision)
+
+    protocol = SHORT.model_copy(update={"tf32": tf32, "epochs": 1})
+    finetune(subject, encoded(glue, subject), protocol, 1, torch.device("cuda"), look)
+    assert seen == {precision}
 
 
 def test_a_mask_that_is_not_looked_at_changes_no_bit(glue: Path, checkpoint: CheckpointFactory) -> None:
