@@ -64,7 +64,7 @@ def _in_turns(
 
     splits: list[Any] = []
     seconds: dict[str, list[float]] = {way: [] for way in WAYS}
-    with repeatable(device):
+    with repeatable(device, tf32=protocol.tf32):
         stack = stacked_steps(Stack(models(), device), splits[0], protocol, seeds)
         single = [
             training_steps(model.to(device), splits[0], protocol, seed)
