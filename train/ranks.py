@@ -189,7 +189,6 @@ def joined(device: torch.device, timeout: timedelta = TIMEOUT) -> Iterator[Ranks
 def _join(number: int, count: int, device: torch.device, timeout: timedelta) -> Ranks:
     options: dict[str, Any] = {}
     if device.type == "cuda":
-        torch.cuda.set_device(device)
         options["device_id"] = device  # NCCL connects the ranks at once, and knows where to wait
     try:
         store, _, _ = next(rendezvous("env://", number, count, timeout=TIMEOUT))

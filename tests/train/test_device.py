@@ -1,6 +1,7 @@
 """What a device is told, with functions of torch standing in for a GPU."""
 
 import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from train.device import repeatable, sent
+from tests.train.tiny import tiny_recipe
+from train.device import find_device, repeatable, seed_dropout, sent, with_precision
 
 
 def test_an_array_is_sent_to_a_gpu_from_pinned_memory_and_without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,7 +39,8 @@ def test_an_array_stays_where_it_is_for_a_cpu() -> None:
 def test_a_gpu_computes_products_of_float32_as_it_is_told_and_is_put_back(
     tf32: bool, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Without a GPU there are no generators of one to put back.
+    # Without a GPU none can be made the current one, and there are no generators of one to put back.
+    monkeypatch.setattr(torch.cuda, "device", contextlib.nullcontext)
     monkeypatch.setattr(torch.random, "fork_rng", lambda devices: contextlib.nullcontext(devices))
     matmul = torch.backends.cuda.matmul
     before = matmul.fp32_precision
@@ -57,3 +60,32 @@ def test_a_cpu_computes_as_ever() -> None:
     before = matmul.fp32_precision, torch.backends.mkldnn.matmul.fp32_precision
     with repeatable(torch.device("cpu"), tf32=True):
         assert (matmul.fp32_precision, torch.backends.mkldnn.matmul.fp32_precision) == before
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What torch is told about GPUs, of which there are two."""
+    calls: list[str] = []
+
+    @contextlib.contextmanager
+    def device(one: torch.device) -> Iterator[None]:
+        calls.append(f"on {one}")
+        yield
+        calls.append(f"off {one}")
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "device", device)
+    monkeypatch.setattr(torch.cuda, "manual_seed", lambda seed: calls.append(f"seed {seed}"))
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_: calls.append("bf16?") or True)
+    return calls
+
+
+def test_dropout_is_seeded_on_the_gpu_that_is_used(told: list[str]) -> None:
+    seed_dropout(find_device("cuda:1"), 7)
+    assert told == ["on cuda:1", "seed 7", "off cuda:1"]
+
+
+def test_the_precision_is_that_of_the_gpu_that_is_used(told: list[str]) -> None:
+    recipe = with_precision(tiny_recipe(training__precision='"auto"'), find_device("cuda:1"))
+    assert recipe.training.precision == "bf16"
+    assert told == ["on cuda:1", "bf16?", "off cuda:1"]

@@ -1,6 +1,6 @@
-import contextlib
+"""What is promised of a run's repetition, and what holds it."""
+
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,40 +8,10 @@ import torch
 
 from tests.corpora import write_corpus
 from tests.train.tiny import tiny_recipe
-from train.device import find_device, seed_dropout, with_precision
 from train.environment import REPEATS, REPEATS_IN_DATA, repeats
 from train.pretrain import ENVIRONMENT, pretrain
 
 CPU, SECOND_GPU = torch.device("cpu"), torch.device("cuda:1")
-
-
-@pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What torch is told about GPUs, of which there are two."""
-    calls: list[str] = []
-
-    @contextlib.contextmanager
-    def device(one: torch.device) -> Iterator[None]:
-        calls.append(f"on {one}")
-        yield
-        calls.append(f"off {one}")
-
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(torch.cuda, "device", device)
-    monkeypatch.setattr(torch.cuda, "manual_seed", lambda seed: calls.append(f"seed {seed}"))
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_: calls.append("bf16?") or True)
-    return calls
-
-
-def test_dropout_is_seeded_on_the_gpu_that_is_used(told: list[str]) -> None:
-    seed_dropout(find_device("cuda:1"), 7)
-    assert told == ["on cuda:1", "seed 7", "off cuda:1"]
-
-
-def test_the_precision_is_that_of_the_gpu_that_is_used(told: list[str]) -> None:
-    recipe = with_precision(tiny_recipe(training__precision='"auto"'), find_device("cuda:1"))
-    assert recipe.training.precision == "bf16"
-    assert told == ["on cuda:1", "bf16?", "off cuda:1"]
 
 
 @pytest.mark.parametrize(
