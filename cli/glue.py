@@ -80,7 +80,7 @@ def glue(
     ] = False,
     device: Device = None,
     workers: Annotated[
-        int | None, typer.Option("--workers", min=1, help="Cells at a time; by default one a core, one on a GPU.")
+        int | None, typer.Option("--workers", min=1, help="Cells at a time; by default one a core, or one a GPU.")
     ] = None,
     stack_seeds: Annotated[
         bool | None,

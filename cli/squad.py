@@ -33,7 +33,7 @@ def squad(
     ] = False,
     device: Device = None,
     workers: Annotated[
-        int | None, typer.Option("--workers", min=1, help="Cells at a time; by default one a core, one on a GPU.")
+        int | None, typer.Option("--workers", min=1, help="Cells at a time; by default one a core, or one a GPU.")
     ] = None,
     quiet: Quiet = False,
     as_json: AsJson = False,

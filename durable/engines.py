@@ -47,9 +47,9 @@ class LocalEngine:
         setting: Any,
         count: int | None,
         watch: Watch[Argument],
-        needs: Needs = NO_NEEDS,  # noqa: ARG002 - what is there is found by the work itself
+        needs: Needs = NO_NEEDS,
     ) -> Executor[Argument, Result]:
-        return Supervisor(start, setting, count or available_cores(), watch)
+        return Supervisor(start, setting, count or available_cores(), watch, gpus=needs.gpu_names)
 
     def gpus(self) -> int:
         return 0

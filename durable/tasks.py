@@ -102,6 +102,9 @@ class Needs:
     of_task: Callable[[Any], Sequence[Path]] = lambda _: ()
     """Files and folders that one task needs."""
     gpus: int = 0
+    """Of a cluster's, for each task."""
+    gpu_names: Sequence[str] = ()
+    """Of this machine's, for its workers to share: each sees one; as CUDA_VISIBLE_DEVICES calls them."""
     shipped: Sequence[Path] = ()
     """Files that every task needs, and that are sent to machines which do not see them."""
     moved: Callable[[Any, Mapping[Path, Path]], Any] = lambda setting, _: setting

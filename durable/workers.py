@@ -7,10 +7,11 @@ durable/ray_tasks.py does the same on the machines of a Ray cluster.
 
 import contextlib
 import multiprocessing
+import os
 import selectors
 import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
@@ -34,6 +35,8 @@ class _Task(Generic[Argument]):
 class _Worker:
     process: ForkServerProcess
     connection: Connection
+    place: int
+    """Its number among those that run; the next one takes that of a dead one."""
     task: _Task[Any] | None = None
 
 
@@ -50,6 +53,8 @@ class Supervisor(Generic[Argument, Result]):
     count: int
     watch: Watch[Argument] = field(default_factory=Watch)
     attempts: int = ATTEMPTS
+    gpus: Sequence[str] = ()
+    """As CUDA_VISIBLE_DEVICES calls them: a worker sees one alone; where workers are more they share them in turn."""
     _workers: list[_Worker] = field(default_factory=list, init=False)
     _selector: selectors.BaseSelector = field(init=False)
 
@@ -92,10 +97,13 @@ class Supervisor(Generic[Argument, Result]):
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([self.start.__module__])
         ours, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(theirs, self.start, self.setting, self.watch.board), daemon=True)
+        place = min(set(range(self.count)) - {worker.place for worker in self._workers})
+        gpu = self.gpus[place % len(self.gpus)] if self.gpus else None
+        what = theirs, self.start, self.setting, self.watch.board, gpu
+        process = context.Process(target=_serve, args=what, daemon=True)
         process.start()
         theirs.close()
-        worker = _Worker(process, ours)
+        worker = _Worker(process, ours, place)
         self._workers.append(worker)
         self._selector.register(ours, selectors.EVENT_READ, worker)
         return worker
@@ -150,8 +158,12 @@ def start_importing(module: str) -> None:
     forkserver.ensure_running()
 
 
-def _serve(connection: Connection, start: Start[Argument, Result], setting: Any, board: Board | None) -> None:
+def _serve(
+    connection: Connection, start: Start[Argument, Result], setting: Any, board: Board | None, gpu: str | None
+) -> None:
     """The worker's side: until the parent is gone, receive a task, send back what became of it."""
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # read when a process first turns to CUDA, which imports do not
     for number in HANDLED:
         signal.signal(number, signal.SIG_IGN)  # the parent decides when to stop
     work: Work[Argument, Result] | None = None

@@ -38,7 +38,7 @@ from train.glue.layouts import write_table
 from train.glue.loading import load_tokenizer, say_untrained
 from train.glue.order import jobs_of, start
 from train.glue.published import read_published
-from train.glue.queue import Job, Place, Queue, Watch, default_workers
+from train.glue.queue import Job, Place, Queue, Watch, default_workers, gpus_of
 from train.glue.read import TaskData, read_task, read_test, source_of
 from train.glue.request import Outcome, Request
 from train.glue.rescore import refuse_edited_cells
@@ -76,11 +76,10 @@ def run_grid(
         for cell, reason in failed.items():
             grid.board.fail(board_key(cell), Failure(reason))
         table = grid.table(write=slice_ is None)
-        place = Place(grid.board, request.engine, gpus=int(request.engine is not LOCAL and grid.device.type == "cuda"))
-        setting = request.protocol, str(grid.device)
+        place = Place(grid.board, grid.device, request.engine, grid.gpus)
         stacks, harvest = grid.stacks(missing), Harvest(request.out, (grid.data, grid.tests), request.protocol, notice)
         queue: Queue[Stack, Results] = Queue(
-            grid.jobs(stacks), start, setting, Watch(progress, stop, notice), place, lost=_no_start
+            grid.jobs(stacks), start, request.protocol, Watch(progress, stop, notice), place, lost=_no_start
         )
         for stack, results in queue.results(grid.workers(stacks)):
             harvest.take(stack, results)
@@ -124,6 +123,7 @@ class _Grid:
         request = replace(request, tasks=with_source(request.tasks, request.protocol))
         self.request, self.out, self.board = request, request.out, Board(request.out)
         self.device = _device(request)
+        self.gpus = gpus_of(self.device, request.device) if request.engine is LOCAL else ()
         self.subjects = distinct(
             (subject for path in request.checkpoints for subject in find_subjects(path, request.which, notice)), notice
         )
@@ -212,7 +212,7 @@ class _Grid:
         if self.request.workers is not None or self.request.engine is not LOCAL:
             return self.request.workers
         largest = max((len(stack.cells) * stack.cells[0].subject.size for stack in stacks), default=0)
-        return default_workers(self.device, largest)
+        return default_workers(self.gpus, largest)
 
     def table(self, *, write: bool) -> Table:
         """The table of all finished cells of the folder."""

@@ -11,7 +11,7 @@ import torch
 from durable import tasks
 from durable.board import Board, Facts
 from durable.engines import LOCAL, Engine
-from durable.machine import available_cores, available_memory
+from durable.machine import available_cores, available_memory, gpu_names
 from durable.progress import ProgressCallback, unheard
 from durable.signals import StopRequest
 from durable.tasks import Needs, Outcome, Posting, Work
@@ -75,13 +75,28 @@ class Place:
     """Where the jobs run, and on which board they are listed."""
 
     board: Board
+    device: torch.device
+    """Of this process; on a cluster, of each machine."""
     engine: Engine = LOCAL
-    gpus: int = 0
-    """GPUs for each."""
+    gpus: Sequence[str] = ()
+    """Of this machine, that are divided among workers; see gpus_of."""
+
+    @property
+    def device_of_workers(self) -> torch.device:
+        """A worker that is shown one GPU finds it at index 0, whatever number it has here."""
+        return torch.device("cuda", 0) if self.gpus else self.device
+
+    @property
+    def needs(self) -> Needs:
+        gpus = int(self.engine is not LOCAL and self.device.type == "cuda")
+        return Needs((self.board.out,), _paths_of, gpus, self.gpus)
 
 
 class Queue(Generic[Cell, Result]):
-    """Jobs, and what became of them. `start(setting)` is called in every worker; its result takes order after order."""
+    """Jobs, and what became of them.
+
+    `start((setting, device))` is called in every worker; its result takes order after order.
+    """
 
     def __init__(
         self,
@@ -117,8 +132,10 @@ class Queue(Generic[Cell, Result]):
         One at a time runs in this process. None is as many at a time as the engine has room for.
         """
         waits = [job.after is not None for job in self._jobs]
-        for places in ([i for i, wait in enumerate(waits) if not wait], [i for i, wait in enumerate(waits) if wait]):
-            here = self._place.engine is LOCAL and min(workers or available_cores(), len(places)) < 2
+        phases = [i for i, wait in enumerate(waits) if not wait], [i for i, wait in enumerate(waits) if wait]
+        # One way for both: what this process had computed on a GPU would stay in its memory beside the workers.
+        here = self._place.engine is LOCAL and min(workers or available_cores(), max(map(len, phases))) < 2
+        for places in phases:
             for outcome in self._in_this_process(places) if here else self._in_workers(places, workers):
                 job = self._jobs[outcome.argument.place]
                 self._done[outcome.argument.place] = job.steps
@@ -145,13 +162,13 @@ class Queue(Generic[Cell, Result]):
         if not places:
             return
         place, watch = self._place, tasks.Watch(self._hear, self._watch.stop, self._posting, self._lose)
-        needs = Needs((place.board.out,), _paths_of, place.gpus)
         count = None if count is None else min(count, len(places))
-        executor = place.engine.executor(self._start, self._setting, count, watch, needs)
+        setting = self._setting, str(place.device_of_workers)
+        executor = place.engine.executor(self._start, setting, count, watch, place.needs)
         yield from executor.run(self._orders(places))
 
     def _in_this_process(self, places: Sequence[int]) -> Iterator[Outcome[Order, Result]]:
-        work = self._start(self._setting) if places else None
+        work = self._start((self._setting, str(self._place.device))) if places else None
         for order in self._orders(places):
             assert work is not None
             outcome = self._attempt(work, order)
@@ -192,10 +209,22 @@ def _paths_of(order: Order) -> Sequence[Path]:
     return order.paths
 
 
-def default_workers(device: torch.device, largest: int) -> int:
-    """One process on a GPU; on a CPU one a core, as far as memory goes for models of `largest` bytes."""
-    if device.type != "cpu":
-        return 1
+def gpus_of(device: torch.device, asked: str | None) -> tuple[str, ...]:
+    """The GPUs of this machine that workers may be shown, as CUDA_VISIBLE_DEVICES calls them; none on a CPU.
+
+    `asked` is what `device` was found for: None and `cuda` mean all that this process sees, `cuda:1` that one alone.
+    Counting them makes no CUDA context, which would take memory of a GPU that a worker is to have.
+    """
+    if device.type != "cuda":
+        return ()
+    names = gpu_names(torch.cuda.device_count())
+    return names if asked in {None, "cuda"} else names[device.index : device.index + 1]
+
+
+def default_workers(gpus: Sequence[str], largest: int) -> int:
+    """One process a GPU; on a CPU one a core, as far as memory goes for models of `largest` bytes."""
+    if gpus:
+        return len(gpus)
     return max(1, min(available_cores(), available_memory() // (COPIES_OF_WEIGHTS * largest + BYTES_BESIDE)))
 
 

@@ -34,7 +34,7 @@ class Request:
     device: str | None = None
     """None is CUDA where there is a GPU, else the CPU."""
     workers: int | None = None
-    """Cells at a time; None is one per core on a CPU, as far as memory goes, and one on a GPU; of a cluster, all."""
+    """Cells at a time; None is one per core on a CPU, as far as memory goes, and one per GPU; of a cluster, all."""
     stack_seeds: bool | None = None
     """Whether the seeds of a task are trained together; None is where they are trained on a GPU."""
     engine: Engine = LOCAL

@@ -36,7 +36,7 @@ from train.glue.checkpoint import Subject, distinct, find_subjects
 from train.glue.failures import forget_failure, keep_failure, known_failure
 from train.glue.finetune import steps_of
 from train.glue.loading import load_tokenizer, say_untrained
-from train.glue.queue import Job, Place, Queue, Watch, default_workers
+from train.glue.queue import Job, Place, Queue, Watch, default_workers, gpus_of
 from train.glue.request import Outcome
 from train.glue.stacks import board_key
 from train.squad.finetune import Answered, finetune_squad
@@ -99,11 +99,12 @@ def run_squad(
         board.begin("squad", LOCAL.name, "cells", {board_key(cell): _entry(cell, out) for cell in cells})
         for cell, reason in failed.items():
             board.fail(board_key(cell), Failure(reason))
+        place = Place(board, device, gpus=gpus_of(device, request.device))
         queue: Queue[Cell, Answered] = Queue(
-            _jobs(missing, data, protocol), start, (data, protocol, str(device)), Watch(progress, stop), Place(board)
+            _jobs(missing, data, protocol), start, (data, protocol), Watch(progress, stop), place
         )
         largest = max((cell.subject.size for cell in missing), default=0)
-        for cell, result in queue.results(request.workers or default_workers(device, largest)):
+        for cell, result in queue.results(request.workers or default_workers(place.gpus, largest)):
             _write_cell(cell, out, data, protocol, result)
             forget_failure(cell, out)
             table = write_squad_table(out, read_cells(out), read_grid(out))
@@ -156,9 +157,9 @@ def _jobs(cells: Sequence[Cell], data: SquadData, protocol: SquadProtocol) -> It
         yield Job(cell, cell.name, board_key(cell), steps, float(steps), order)
 
 
-def start(setting: tuple[SquadData, SquadProtocol, str]) -> Work[_Order, Answered]:
+def start(setting: tuple[tuple[SquadData, SquadProtocol], str]) -> Work[_Order, Answered]:
     """What a worker does with every cell: fine-tune, and tell after each step; it tokenizes once per checkpoint."""
-    data, protocol, device = setting
+    (data, protocol), device = setting
 
     @functools.lru_cache(maxsize=1)
     def windows(subject: Subject) -> tuple[Windows, Windows]:
