@@ -55,7 +55,7 @@ def with_precision(recipe: Recipe, device: torch.device) -> Recipe:
 
 def current(device: torch.device) -> contextlib.AbstractContextManager[None]:
     """Make a GPU the current one within the block: some of torch, and libraries, take the first one otherwise."""
-    return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
+    return torch.cuda.device(device) if device.index is not None and device.type == "cuda" else contextlib.nullcontext()
 
 
 def sent(array: npt.NDArray[Any], device: torch.device) -> Tensor:

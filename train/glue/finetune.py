@@ -250,8 +250,11 @@ def predict(model: Any, split: Encoded, protocol: FineTuning) -> Logits:
     """Logits of every example, without dropout; shape (examples, labels)."""
     model.eval()
     logits = np.empty((len(split), model.config.num_labels), np.float32)
-    for rows in batches_by_tokens(split.lengths, EVALUATION_TOKENS[model.device.type]):
-        logits[rows] = _logits(model, padded(split, rows, model.device), protocol).cpu().numpy()
+    batches = batches_by_tokens(split.lengths, EVALUATION_TOKENS[model.device.type])
+    found = [_logits(model, padded(split, rows, model.device), protocol) for rows in batches]
+    # Read once all are queued: every read waits for the device.
+    for rows, of_rows in zip(batches, found, strict=True):
+        logits[rows] = of_rows.cpu().numpy()
     return logits
 
 

@@ -95,8 +95,10 @@ def span_logits(model: Any, split: Encoded, protocol: FineTuning) -> list[npt.ND
     """Logits of start and end of every window, without dropout; one array of (its length, 2) each."""
     model.eval()
     found: dict[int, npt.NDArray[np.float32]] = {}
-    for rows in batches_by_tokens(split.lengths, EVALUATION_TOKENS[model.device.type]):
-        for row, logits in zip(rows, _logits(model, split, rows, protocol).cpu().numpy(), strict=True):
+    batches = batches_by_tokens(split.lengths, EVALUATION_TOKENS[model.device.type])
+    # Read once all are queued: every read waits for the device.
+    for rows, of_rows in zip(batches, [_logits(model, split, rows, protocol) for rows in batches], strict=True):
+        for row, logits in zip(rows, of_rows.cpu().numpy(), strict=True):
             found[int(row)] = logits[: split.lengths[row]]
     return [found[row] for row in range(len(split))]
 
