@@ -11,6 +11,7 @@ from cli.values import Device, RecipeAssignments, Size, number, operators
 from durable.signals import EXIT_DONE
 
 if TYPE_CHECKING:
+    from train.recipe import Recipe
     from train.run import Outcome
 
 Track = Literal["tensorboard"]
@@ -57,17 +58,12 @@ def pretrain(
     Precedence: --set, then flags, then the recipe, then the defaults (BERT-small with the schedule of Courtois et
     al., 2024). Exit code 75 or 130: everything is saved, run the same command again.
     """
-    if operator is not None:
-        operators("--operator", operator)
     from transformers.utils import logging
 
     from train import pretrain as training
-    from train.recipe import load_recipe
     from train.run import Stop
 
-    chosen = load_recipe(
-        recipe, operator=operator, size=size and size.value, max_steps=max_steps, assignments=assignments or ()
-    )
+    chosen = recipe_of(recipe, operator, size, max_steps, assignments)
     logging.disable_progress_bar()
     if init_from is not None:
         init_from = model_folder(init_from)
@@ -96,6 +92,19 @@ def pretrain(
             f"last, accuracy {outcome.last_evaluation_accuracy:.2%}; {outcome.minutes:.3g} minutes{_speed(outcome)}"
         )
     return outcome.exit_code
+
+
+def recipe_of(
+    recipe: str | None, operator: str | None, size: Size | None, max_steps: int | None, assignments: list[str] | None
+) -> "Recipe":
+    """The recipe that the command's options ask for."""
+    from train.recipe import load_recipe
+
+    if operator is not None:
+        operators("--operator", operator)
+    return load_recipe(
+        recipe, operator=operator, size=size and size.value, max_steps=max_steps, assignments=assignments or ()
+    )
 
 
 def _speed(outcome: "Outcome") -> str:

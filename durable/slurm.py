@@ -1,4 +1,4 @@
-"""The text that submits a divided run to Slurm: an array of slices, and a last job that finishes.
+"""The text that submits work to Slurm: an array of slices and a last job that finishes, or one job of several ranks.
 
 Slurm keeps no state for us: what is done is in the output folder, so the text can be made anew at any time, and then
 holds only what is left.
@@ -9,6 +9,9 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+
+FIRST_PORT, PORTS = 20_000, 12_000
+"""Where the ranks of a job may meet; from 32,768 on Linux gives a port to any connection that names none."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +41,69 @@ class Division:
     """Where relative paths begin."""
 
 
+@dataclass(frozen=True)
+class Job:
+    """A run of several processes that meet: one a GPU, or one a node without GPUs."""
+
+    command: str
+    """Name of the symbert command."""
+    arguments: Sequence[str]
+    folder: str
+    """Where relative paths begin."""
+    nodes: int
+
+
+def job_text(job: Job, resources: Resources) -> str:
+    """A shell script that submits the job; GPUs and memory are those of a node, cores those of a process.
+
+    Nothing in it may hold a line break, as in `sbatch_text`.
+    """
+    _assert_lines(job, resources)
+    tasks = max(1, resources.gpus)
+    directives = [
+        f"#SBATCH --nodes={job.nodes}",
+        f"#SBATCH --ntasks-per-node={tasks}",
+        *([f"#SBATCH --gpus-per-node={resources.gpus}"] if resources.gpus else []),
+        "#SBATCH --signal=USR1@300",
+        "#SBATCH --requeue",
+    ]
+    lines = [
+        "#!/bin/bash",
+        f"# symbert {job.command}, nodes x ranks: {job.nodes} x {tasks}.",
+        f"# `symbert slurm {job.command}` with the same arguments says, at any time, whether something is left.",
+        "set -euo pipefail",
+        "",
+        "job=$(sbatch --parsable <<'JOB'",
+        *_head(job, resources, directives, "%x-%j.log"),
+        "",
+        "# Where the ranks meet: the first one's node, at a port of this job's own, below those that Linux hands out.",
+        'export MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)',
+        f"export MASTER_PORT=$(({FIRST_PORT} + SLURM_JOB_ID % {PORTS}))",
+        "trap : TERM USR1  # this shell outlives the signal, to ask for another turn",
+        "# Ranks that are stopped all exit with 75, the highest code and so srun's own, but not at the same moment: to",
+        "# srun the first one's would be a bad exit, for which it kills the others. A rank that dies leaves the others",
+        "# waiting for it: --wait ends them two minutes later.",
+        'srun --kill-on-bad-exit=0 --wait=120 --cpus-per-task="$SLURM_CPUS_PER_TASK" \\',
+        # Every task sees all GPUs of its node, as NCCL wants it, and takes the one of its local rank.
+        f"    {'--gpu-bind=none ' if resources.gpus else ''}{_command(job)}",
+        "code=$?",
+        'if [ "$code" -eq 75 ]; then  # saved, not finished',
+        '    scontrol requeue "$SLURM_JOB_ID"',
+        "fi",
+        'exit "$code"',
+        "JOB",
+        ")",
+        'echo "submitted $job"',
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def sbatch_text(division: Division, resources: Resources) -> str:
     """A shell script that submits the slices that are missing, and after them the job that finishes.
 
     Nothing in it may hold a line break: that would end a directive, or the text of a job.
     """
-    texts = (*division.arguments, division.folder, resources.memory, resources.time, *resources.directives)
-    assert not any("\n" in text for text in texts), texts
+    _assert_lines(division, resources)
     name = f"symbert slurm {division.command}"
     lines = [
         "#!/bin/bash",
@@ -63,11 +122,15 @@ def sbatch_text(division: Division, resources: Resources) -> str:
 
 def _slice(division: Division, resources: Resources) -> list[str]:
     bound = f"%{resources.at_a_time}" if resources.at_a_time else ""
-    return [
-        *_head(division, resources, "%x-%A_%a.log"),
+    directives = [
+        "#SBATCH --ntasks=1",
+        *([f"#SBATCH --gpus-per-task={resources.gpus}"] if resources.gpus else []),
         f"#SBATCH --array={ranges(division.missing)}{bound}",
         "#SBATCH --signal=USR1@120",
         "#SBATCH --requeue",
+    ]
+    return [
+        *_head(division, resources, directives, "%x-%A_%a.log"),
         "",
         "trap : TERM USR1  # this shell outlives the signal, to ask for another turn",
         f"srun {_command(division)} \\",
@@ -83,30 +146,37 @@ def _slice(division: Division, resources: Resources) -> list[str]:
 def _finish(division: Division, resources: Resources) -> list[str]:
     one = Resources(1, 0, resources.memory, resources.time, directives=resources.directives)
     return [
-        *_head(division, one, "%x-%j.log", "-finish"),
+        *_head(division, one, ["#SBATCH --ntasks=1"], "%x-%j.log", "-finish"),
         "",
         f"srun {_command(division)} --slice finish",
     ]
 
 
-def _head(division: Division, resources: Resources, log: str, suffix: str = "") -> list[str]:
+def _head(
+    work: Division | Job, resources: Resources, directives: Sequence[str], log: str, suffix: str = ""
+) -> list[str]:
+    """The directives of a job; the user's own come last, and override the others."""
     return [
         "#!/bin/bash",
-        f"#SBATCH --job-name=symbert-{division.command}{suffix}",
-        f"#SBATCH --chdir={_quoted(division.folder)}",
+        f"#SBATCH --job-name=symbert-{work.command}{suffix}",
+        f"#SBATCH --chdir={_quoted(work.folder)}",
         f"#SBATCH --output={log}",
         "#SBATCH --open-mode=append",
-        "#SBATCH --ntasks=1",
         f"#SBATCH --cpus-per-task={resources.cpus}",
-        *([f"#SBATCH --gpus-per-task={resources.gpus}"] if resources.gpus else []),
         f"#SBATCH --mem={resources.memory}",
         f"#SBATCH --time={resources.time}",
+        *directives,
         *(f"#SBATCH {directive}" for directive in resources.directives),
     ]
 
 
-def _command(division: Division) -> str:
-    return shlex.join(["symbert", division.command, *division.arguments])
+def _command(work: Division | Job) -> str:
+    return shlex.join(["symbert", work.command, *work.arguments])
+
+
+def _assert_lines(work: Division | Job, resources: Resources) -> None:
+    texts = (*work.arguments, work.folder, resources.memory, resources.time, *resources.directives)
+    assert not any("\n" in text for text in texts), texts
 
 
 def _quoted(text: str) -> str:

@@ -1,7 +1,8 @@
 """Slurm as far as the tests need it: sbatch, srun and scontrol as small programs that run jobs one after the other.
 
-A job's tasks are shell scripts in process groups of their own, as slurmd starts them; what is preempted gets SIGTERM
-in all its processes, and comes back if it asks to be put into the queue again.
+A job's tasks are shell scripts in process groups of their own, as slurmd starts them; what is preempted gets SIGTERM,
+or the signal that the job asks for, in all its processes, and comes back if it asks to be put into the queue again. A
+job's nodes are all this machine.
 """
 
 import os
@@ -24,7 +25,11 @@ number = len(list(state.glob("job-*"))) + 1
 (state / f"job-{number}").write_text(" ".join(sys.argv[1:]) + "\\n" + text)
 folder = directives["chdir"]
 preempt = os.environ.get("SHIM_PREEMPT")  # a glob pattern: when a file matches, the first task is preempted
-left = 2 if preempt else 0
+left = int(os.environ.get("SHIM_TIMES", 2)) if preempt else 0
+ending = signal.SIGTERM
+if os.environ.get("SHIM_TIME_IS_UP"):  # not for another job's sake, but as --signal=NAME@SECONDS has it
+    ending = signal.Signals["SIG" + directives["signal"].partition("@")[0]]
+nodes, tasks_of_node = int(directives.get("nodes", 1)), int(directives.get("ntasks-per-node", 1))
 
 def tasks():
     for part in directives.get("array", "").partition("%")[0].split(","):
@@ -34,7 +39,8 @@ def tasks():
 
 def run(task):
     global left
-    environment = {**os.environ, "SLURM_JOB_ID": str(number), "SLURM_CPUS_PER_TASK": directives["cpus-per-task"]}
+    environment = {**os.environ, "SLURM_JOB_ID": str(number), "SLURM_CPUS_PER_TASK": directives["cpus-per-task"],
+                   "SLURM_NTASKS": str(nodes * tasks_of_node), "SLURM_JOB_NODELIST": f"node[1-{nodes}]"}
     if task is not None:
         environment |= {"SLURM_ARRAY_JOB_ID": str(number), "SLURM_ARRAY_TASK_ID": str(task)}
     log = open(state / f"log-{number}-{task}", "a")
@@ -44,11 +50,11 @@ def run(task):
         time.sleep(0.02)
         if left and glob.glob(preempt):
             left -= 1
-            os.killpg(process.pid, signal.SIGTERM)
+            os.killpg(process.pid, ending)
             process.wait()
     with open(state / "codes", "a") as codes:
         print(number, task, process.returncode, file=codes)
-    asked = state / f"requeue-{number}_{task}"
+    asked = state / (f"requeue-{number}" if task is None else f"requeue-{number}_{task}")
     if asked.exists():
         asked.unlink()
         run(task)
@@ -58,12 +64,38 @@ for task in (list(tasks()) if "array" in directives else [None]):
 print(number)
 """
 SRUN = """
-import os, sys
-os.execvp(sys.argv[1], sys.argv[1:])
+import os, signal, subprocess, sys
+words = sys.argv[1:]
+options = {}
+while words[0].startswith("--"):
+    name, _, options[name] = words.pop(0).partition("=")
+count = int(os.environ["SLURM_NTASKS"])
+if count == 1:
+    os.execvp(words[0], words)
+assert options["--kill-on-bad-exit"] == "0"  # else this would kill what is left when the first task exits with 75
+for name in (signal.SIGTERM, signal.SIGUSR1):
+    signal.signal(name, lambda *_: None)  # the tasks have got it too
+tasks = [
+    subprocess.Popen(words, env={**os.environ, "SLURM_PROCID": str(rank), "SLURM_LOCALID": "0"})
+    for rank in range(count)
+]
+os.wait()
+codes = []
+for task in tasks:
+    try:
+        task.wait(int(options["--wait"]))
+    except subprocess.TimeoutExpired:
+        task.kill()
+    code = task.wait()
+    codes.append(code if code >= 0 else 128 - code)
+sys.exit(max(codes))
 """
 SCONTROL = """
 import os, sys
 from pathlib import Path
+if sys.argv[1:3] == ["show", "hostnames"]:
+    print(*["127.0.0.1"] * int(sys.argv[3].strip("node[]").partition("-")[2]), sep="\\n")
+    sys.exit()
 assert sys.argv[1] == "requeue"
 (Path(os.environ["SHIM_STATE"]) / f"requeue-{sys.argv[2]}").touch()
 """

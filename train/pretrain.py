@@ -78,8 +78,7 @@ def pretrain(
         if recipe.runtime.deterministic:
             stack.enter_context(deterministic_kernels())
         ranks = stack.enter_context(joined(found))
-        if ranks.count > recipe.training.batch_size:
-            raise TrainError(f"{ranks.count} ranks cannot share a batch of {recipe.training.batch_size} samples")
+        _refuse_more_ranks(ranks.count, recipe)
         with ranks.together(found):  # where the first rank may read for long, and the others wait for it
             model = first_model(recipe)
             if not any(out.glob("checkpoints/step-*")):  # a new run: refused, if at all, before its folder is made
@@ -125,18 +124,29 @@ def dry_run(
 ) -> Preflight:
     """What `pretrain` would cost, or what is left of it; refuses what `pretrain` would refuse, and writes nothing."""
     corpus, recipe, found = _checked(data, recipe, device)
-    _refuse_other_folders(out)
-    start = None if init_from is None else file_sha256(_weights(init_from))
-    _refuse_other_settings(out, identity(recipe, corpus, start))
-    checkpoint = _resumed(out, notice)
+    checkpoint = _would_resume(corpus, out, recipe, init_from, notice)
     if checkpoint is None:
         corpus.check_hashes()
-        if init_from is not None:
-            _start_from(first_model(recipe), init_from, notice)
     config = symbert_config(recipe.model)
     config.trained_positions = trained_positions(recipe, init_from)
     _say_untrained(config, notice)
     return preflight(corpus, recipe, found, steps_done=checkpoint.step if checkpoint else 0)
+
+
+def is_left(
+    data: Path, out: Path, recipe: Recipe, *, ranks: int, init_from: Path | None = None, notice: Notice = print
+) -> bool:
+    """Whether `pretrain` with so many ranks has anything left to do; refuses what it would refuse on any device.
+
+    For a machine that is not the run's own: it looks for no device, leaves the samples unread, and writes nothing.
+    """
+    corpus = _opened(data, recipe)
+    _refuse_more_ranks(ranks, recipe)
+    checkpoint = _would_resume(corpus, out, recipe, init_from, notice)
+    if checkpoint is None or not read_environment(out / ENVIRONMENT).get("finished"):
+        return True
+    budget = recipe.schedule.max_minutes
+    return checkpoint.step < recipe.schedule.max_steps and (budget is None or checkpoint.minutes < budget)
 
 
 def first_model(recipe: Recipe) -> Any:
@@ -159,10 +169,27 @@ def _checked(data: Path, recipe: Recipe, device: str | None) -> tuple[Corpus, Re
     refuse_one_gpu(device)
     found = find_device(device)
     recipe = with_precision(recipe, found)
+    return _opened(data, recipe), recipe, found
+
+
+def _opened(data: Path, recipe: Recipe) -> Corpus:
     corpus = open_corpus(data)
     check_fit(corpus, recipe)
     settings_to_add(corpus.tokenizer)  # refused, if at all, before the first checkpoint gets its copy
-    return corpus, recipe, found
+    return corpus
+
+
+def _would_resume(
+    corpus: Corpus, out: Path, recipe: Recipe, init_from: Path | None, notice: Notice
+) -> Checkpoint | None:
+    """The checkpoint that a run would go on from, None for a new one; refuses what it would, and writes nothing."""
+    _refuse_other_folders(out)
+    start = None if init_from is None else file_sha256(_weights(init_from))
+    _refuse_other_settings(out, identity(recipe, corpus, start))
+    checkpoint = _resumed(out, notice)
+    if checkpoint is None and init_from is not None:
+        _start_from(first_model(recipe), init_from, notice)
+    return checkpoint
 
 
 def _newest(out: Path, notice: Notice) -> Checkpoint | None:
@@ -233,6 +260,11 @@ def _say_untrained(config: SymbertConfig, notice: Notice) -> None:
         notice(f"{untrained}; model.max_position_embeddings says how many there are")
 
 
+def _refuse_more_ranks(count: int, recipe: Recipe) -> None:
+    if count > recipe.training.batch_size:
+        raise TrainError(f"{count} ranks cannot share a batch of {recipe.training.batch_size} samples")
+
+
 def _refuse_other_folders(out: Path) -> None:
     there = next((path for path in (out, *out.parents) if path.exists()), out)
     if there.exists() and not there.is_dir():
@@ -247,6 +279,8 @@ def _refuse_other_settings(out: Path, wanted: dict[str, Any]) -> None:
     if not path.exists():
         return
     differences = difference(read_environment(path)["identity"], wanted)
+    if wanted["recipe"]["training"]["precision"] == "auto":  # the device is not known, and may bring it to agree
+        differences = [line for line in differences if not line.startswith("recipe.training.precision: ")]
     if differences:
         lines = "\n".join(f"  {line.removeprefix('recipe.')}" for line in differences)
         raise with_hint(

@@ -10,11 +10,15 @@ from typing import Any
 import pytest
 
 from cli.main import run
+from durable.files import file_sha256
 from durable.slurm import Division, Resources, ranges, sbatch_text
+from tests.corpora import write_corpus
 from tests.oscar_prep.conftest import oscar, tokenizer_folder, write_shard  # noqa: F401 - fixtures
 from tests.oscar_prep.test_corpus_engines import corpus
 from tests.slurm import Slurm
 from tests.train.glue.conftest import CheckpointFactory, checkpoint, glue  # noqa: F401 - fixtures
+from tests.train.tiny import tiny_assignments
+from train.checkpoint import WEIGHTS, checkpoint_folder
 
 Arguments = Callable[..., list[str]]
 
@@ -99,6 +103,92 @@ def test_the_submitted_slices_make_the_same_corpus_though_a_task_is_preempted_tw
     assert capsys.readouterr() == ("", f"{out} is finished: there is nothing to submit\n")
 
 
+def pretrain_arguments(corpus: Path, out: Path, *more: str, **changes: object) -> list[str]:
+    settings = [word for text in tiny_assignments(**changes) for word in ("--set", text)]
+    return ["pretrain", "--data", str(corpus), "--out", str(out), "--operator", "pairwise", "--quiet", *settings, *more]
+
+
+@pytest.mark.slow
+def test_a_submitted_run_of_two_ranks_that_time_runs_out_on_goes_on_as_if_it_had_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    samples, slurm = write_corpus(tmp_path / "corpus"), Slurm(tmp_path / "slurm")
+    texts = {}
+    for name in ("whole", "parts"):
+        words = pretrain_arguments(samples, tmp_path / name, schedule__max_steps=40)
+        assert run(["slurm", *words, "--nodes", "2", "--gpus", "0"]) == 0
+        texts[name] = capsys.readouterr().out
+    caught = f"{tmp_path}/parts/checkpoints/step-*"
+    result = slurm.submit(texts["parts"], SHIM_PREEMPT=caught, SHIM_TIMES="1", SHIM_TIME_IS_UP="yes")
+    assert result.returncode == 0, result.stderr
+    assert slurm.submit(texts["whole"]).returncode == 0
+    assert slurm.codes() == [(1, "None", 75), (1, "None", 0), (2, "None", 0)], slurm.log(1, "None")
+    hashes = {file_sha256(checkpoint_folder(tmp_path / name, 40) / WEIGHTS) for name in texts}
+    assert len(hashes) == 1
+    assert run(["slurm", *pretrain_arguments(samples, tmp_path / "parts", schedule__max_steps=40)]) == 0
+    assert capsys.readouterr() == ("", f"{tmp_path / 'parts'} is finished: there is nothing to submit\n")
+
+
+def test_a_run_on_gpus_asks_for_a_task_each_and_names_the_device(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = pretrain_arguments(write_corpus(tmp_path / "cor pus"), tmp_path / "run")
+    more = ["--nodes", "2", "--gpus", "4", "--sbatch=--mem=0"]
+    assert run(["slurm", *words, *more, "--script", str(tmp_path / "it.sh")]) == 0
+    assert capsys.readouterr().err == f"submit the job: bash {tmp_path}/it.sh\n"
+    text = (tmp_path / "it.sh").read_text()
+    assert subprocess.run(["bash", "-n"], input=text, text=True, check=True)
+    for line in (
+        "#SBATCH --nodes=2", "#SBATCH --ntasks-per-node=4", "#SBATCH --gpus-per-node=4", "#SBATCH --mem=32G",
+        "#SBATCH --signal=USR1@300", "#SBATCH --requeue", "#SBATCH --open-mode=append",
+    ):  # fmt: skip
+        assert f"{line}\n" in text
+    assert text.index("--mem=0") > text.index("--mem=32G")  # the last one counts
+    command = f"    --gpu-bind=none {shlex.join(['symbert', *words, '--device', 'cuda'])}\n"
+    assert command in text
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "said"),
+    [
+        (["--dry-run"], 2, "error: invalid value for '--dry-run'"),
+        (["--stop-after-step", "3"], 2, "error: invalid value for '--stop-after-step'"),
+        (["--device", "cpu"], 2, "error: invalid value for '--device': cpu does not go with --gpus 1, expected cuda"),
+        (["--device", "cuda:1"], 2, "error: invalid value for '--device'"),
+        (["--max-steps", "0"], 2, "error: invalid value for '--max-steps'"),
+        (["--nodes", "9"], 1, "error: 9 ranks cannot share a batch of 8 samples"),
+        (["--set", "model.vocab_size=30522"], 1, "error: "),
+        (["--init-from", "/nowhere"], 1, "error: /nowhere does not exist"),
+        (["--operator", "nonsense"], 2, "error: invalid value for '--operator'"),
+    ],
+)
+def test_what_every_rank_would_refuse_is_refused_before_the_text_is_printed(
+    tmp_path: Path, more: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["slurm", *pretrain_arguments(write_corpus(tmp_path / "corpus"), tmp_path / "run"), *more]) == code
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(said)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_with_other_settings_is_refused_before_the_text_is_printed_but_for_what_the_node_decides(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    words = pretrain_arguments(write_corpus(tmp_path / "corpus"), out, training__precision='"auto"')
+    assert run([*words, "--device", "cpu", "--stop-after-step", "1"]) == 75
+    capsys.readouterr()
+    assert run(["slurm", *words]) == 0
+    assert "#SBATCH --nodes=1\n" in capsys.readouterr().out
+    assert run(["slurm", *words, "--set", "optimizer.learning_rate=0.5"]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "optimizer.learning_rate: 0.01 → 0.5" in captured.err
+    assert "precision" not in captured.err
+
+
 def test_again_prints_only_what_is_missing(
     tmp_path: Path, arguments: Arguments, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -149,7 +239,7 @@ def test_a_corpus_without_a_folder_is_not_opened_where_the_command_stands(
     assert not any((tmp_path / "here").iterdir())
 
 
-@pytest.mark.parametrize("command", ["prepare", "glue"])
+@pytest.mark.parametrize("command", ["prepare", "glue", "pretrain"])
 def test_the_hint_to_a_slip_names_the_command_once(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["slurm", command, "--nonsense"]) == 2
     assert capsys.readouterr().err.endswith(f"\nhint: symbert slurm {command} --help\n")
