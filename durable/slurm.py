@@ -12,6 +12,8 @@ from itertools import pairwise
 
 FIRST_PORT, PORTS = 20_000, 12_000
 """Where the ranks of a job may meet; from 32,768 on Linux gives a port to any connection that names none."""
+SRUN = 'srun --cpus-per-task="$SLURM_CPUS_PER_TASK"'
+"""Since Slurm 22.05 srun does not take it over from sbatch by itself, and would bind a task to one core."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def job_text(job: Job, resources: Resources) -> str:
         "# Ranks that are stopped all exit with 75, the highest code and so srun's own, but not at the same moment: to",
         "# srun the first one's would be a bad exit, for which it kills the others. A rank that dies leaves the others",
         "# waiting for it: --wait ends them two minutes later.",
-        'srun --kill-on-bad-exit=0 --wait=120 --cpus-per-task="$SLURM_CPUS_PER_TASK" \\',
+        f"{SRUN} --kill-on-bad-exit=0 --wait=120 \\",
         # Every task sees all GPUs of its node, as NCCL wants it, and takes the one of its local rank.
         f"    {'--gpu-bind=none ' if resources.gpus else ''}{_command(job)}",
         "code=$?",
@@ -133,7 +135,7 @@ def _slice(division: Division, resources: Resources) -> list[str]:
         *_head(division, resources, directives, "%x-%A_%a.log"),
         "",
         "trap : TERM USR1  # this shell outlives the signal, to ask for another turn",
-        f"srun {_command(division)} \\",
+        f"{SRUN} {_command(division)} \\",
         f'    --slice "$SLURM_ARRAY_TASK_ID/{division.count}" --workers "{_workers(resources)}"',
         "code=$?",
         'if [ "$code" -eq 75 ]; then  # stopped by a signal; all that is finished is kept',
@@ -148,7 +150,7 @@ def _finish(division: Division, resources: Resources) -> list[str]:
     return [
         *_head(division, one, ["#SBATCH --ntasks=1"], "%x-%j.log", "-finish"),
         "",
-        f"srun {_command(division)} --slice finish",
+        f"{SRUN} {_command(division)} --slice finish",
     ]
 
 

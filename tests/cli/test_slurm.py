@@ -62,7 +62,10 @@ def test_the_text_is_a_script_that_bash_accepts_and_holds_what_was_asked_for() -
         "#SBATCH --partition=long", "#SBATCH --chdir=/work", "#SBATCH --requeue", "#SBATCH --signal=USR1@120",
     ):  # fmt: skip
         assert f"{line}\n" in text
-    assert "srun symbert prepare 'in put' --out o \\\n" in text
+    # By itself srun would give each task one core.
+    starts = [line for line in text.splitlines() if line.startswith("srun ")]
+    assert [line.partition(" symbert ")[0] for line in starts] == 2 * ['srun --cpus-per-task="$SLURM_CPUS_PER_TASK"']
+    assert "symbert prepare 'in put' --out o \\\n" in text
     assert '--dependency="afterany:${slices%%;*}"' in text
 
 
