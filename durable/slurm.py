@@ -61,21 +61,30 @@ def job_text(job: Job, resources: Resources) -> str:
     Nothing in it may hold a line break, as in `sbatch_text`.
     """
     _assert_lines(job, resources)
-    tasks = max(1, resources.gpus)
-    directives = [
-        f"#SBATCH --nodes={job.nodes}",
-        f"#SBATCH --ntasks-per-node={tasks}",
-        *([f"#SBATCH --gpus-per-node={resources.gpus}"] if resources.gpus else []),
-        "#SBATCH --signal=USR1@300",
-        "#SBATCH --requeue",
-    ]
     lines = [
         "#!/bin/bash",
-        f"# symbert {job.command}, nodes x ranks: {job.nodes} x {tasks}.",
+        f"# symbert {job.command}, nodes x ranks: {job.nodes} x {max(1, resources.gpus)}.",
         f"# `symbert slurm {job.command}` with the same arguments says, at any time, whether something is left.",
         "set -euo pipefail",
         "",
         "job=$(sbatch --parsable <<'JOB'",
+        *_ranks(job, resources),
+        "JOB",
+        ")",
+        'echo "submitted $job"',
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _ranks(job: Job, resources: Resources) -> list[str]:
+    directives = [
+        f"#SBATCH --nodes={job.nodes}",
+        f"#SBATCH --ntasks-per-node={max(1, resources.gpus)}",
+        *([f"#SBATCH --gpus-per-node={resources.gpus}"] if resources.gpus else []),
+        "#SBATCH --signal=USR1@300",
+        "#SBATCH --requeue",
+    ]
+    return [
         *_head(job, resources, directives, "%x-%j.log"),
         "",
         "# Where the ranks meet: the first one's node, at a port of this job's own, below those that Linux hands out.",
@@ -93,11 +102,7 @@ def job_text(job: Job, resources: Resources) -> str:
         '    scontrol requeue "$SLURM_JOB_ID"',
         "fi",
         'exit "$code"',
-        "JOB",
-        ")",
-        'echo "submitted $job"',
     ]
-    return "\n".join(lines) + "\n"
 
 
 def sbatch_text(division: Division, resources: Resources) -> str:
