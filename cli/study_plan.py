@@ -122,11 +122,13 @@ def runs_at_once(study: Study, device: "torch.device") -> int:
     """One on a GPU; on a CPU one a core, as far as memory goes."""
     from durable.machine import available_cores, available_memory
     from train.device import with_precision
-    from train.preflight import memory_bytes
+    from train.loop import micro_batch_size
+    from train.memory import memory_bytes
 
     if device.type != "cpu":
         return 1
-    largest = max(memory_bytes(with_precision(study.recipe(*run), device), device) for run in study.runs)
+    recipes = [with_precision(study.recipe(*run), device) for run in study.runs]
+    largest = max(memory_bytes(recipe, "cpu", micro_batch_size(recipe, device)) for recipe in recipes)
     return max(1, min(available_cores(), len(study.runs), available_memory() // (largest + PROCESS_BYTES)))
 
 

@@ -58,6 +58,11 @@ def current(device: torch.device) -> contextlib.AbstractContextManager[None]:
     return torch.cuda.device(device) if device.index is not None and device.type == "cuda" else contextlib.nullcontext()
 
 
+def is_compiled(recipe: Recipe, device: torch.device) -> bool:
+    """Whether the model is compiled: as set, else where it pays."""
+    return device.type == "cuda" if recipe.runtime.compile is None else recipe.runtime.compile
+
+
 def sent(array: npt.NDArray[Any], device: torch.device) -> Tensor:
     """An array as a tensor on `device`; nobody waits for what a GPU has still to do.
 

@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import Field
 
 from durable import __version__
 from durable.checked import Shape, checked, read_json
 from train.corpus import Corpus
+from train.device import is_compiled
 from train.errors import TrainError
-from train.loop import is_compiled
 from train.recipe import Recipe
 
+ENVIRONMENT = "environment.json"
 FORMAT_VERSION = 1
 LIBRARIES = ("torch", "transformers", "safetensors", "numpy", "pyarrow")
 
@@ -49,11 +51,20 @@ REPEATS_IN_DATA = (
 """How the same command, or a resumed run, comes to the same numbers."""
 
 
+class _Runtime(Shape):
+    micro_batch_size: int | None = Field(None, gt=0)
+
+
+class _Invocation(Shape):
+    device: str = ""
+    runtime: _Runtime = _Runtime()
+
+
 class _Environment(Shape):
     """What a run reads of it again."""
 
     identity: dict[str, Any]
-    invocations: list[dict[str, Any]]
+    invocations: list[_Invocation]
 
 
 def read_environment(path: Path) -> dict[str, Any]:
@@ -61,6 +72,15 @@ def read_environment(path: Path) -> dict[str, Any]:
     document: dict[str, Any] = read_json(path, TrainError)
     checked(_Environment, document, path, TrainError)
     return document
+
+
+def recorded_micro_batch(run: Path, device: torch.device) -> int:
+    """Of the run's last invocation, if that was on a device of this type; else 0."""
+    path = run / ENVIRONMENT
+    invocations = read_environment(path)["invocations"] if path.exists() else []
+    if not invocations or not invocations[-1].get("device", "").startswith(device.type):
+        return 0
+    return invocations[-1].get("runtime", {}).get("micro_batch_size") or 0
 
 
 def assumptions(recipe: Recipe) -> dict[str, str]:

@@ -10,7 +10,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from train.corpus import Split
 from train.data import DROPOUT, TRAINING_MASKS, Batch, Masking, TrainingOrder, Words, key
-from train.device import seed_dropout
+from train.device import is_compiled, seed_dropout
+from train.memory import is_lack_of_memory, with_size
 from train.optimizer import learning_rate, make_optimizer
 from train.predict import Predictor, default_micro_batch_size
 from train.ranks import ALONE, Ranks
@@ -81,6 +82,41 @@ class Trainer:
             loss += part_loss.detach()
         return loss, self._update(step)
 
+    @property
+    def micro_batch_size(self) -> int:
+        """Samples a forward pass, on the rank with the largest share of a batch."""
+        return min(self.predictor.micro_batch_size, -(-self.recipe.training.batch_size // self.ranks.count))
+
+    def has_memory(self, batch: Batch) -> bool:
+        """Whether one micro-batch of a step's batch goes forward and backward here; nothing comes of it.
+
+        Held meanwhile is what a step holds beside it: the moments, and the gradients of the micro-batches before.
+        """
+        first, last = self.ranks.share(len(batch.input_ids))
+        size = self.predictor.even_size(last - first)
+        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self.predictor.module.train()
+        try:
+            moments = [] if self.optimizer.state else [torch.empty_like(weight) for weight in trained for _ in range(2)]
+            if size < last - first:
+                for parameter in trained:
+                    parameter.grad = torch.zeros_like(parameter)
+            with self._alone_until(False):
+                self.scaler.scale(self.predictor(batch.part(first, first + size), size)[0].sum()).backward()
+            del moments
+        except RuntimeError as error:
+            if not is_lack_of_memory(error):
+                raise
+            return False
+        finally:
+            self.optimizer.zero_grad()
+        return True
+
+    def halve_micro_batch(self) -> None:
+        """Take half as many samples a forward pass from now on; there must be more than 1."""
+        size = self.micro_batch_size // 2
+        self.predictor.micro_batch_size, self.recipe = size, with_size(self.recipe, size)
+
     def release(self) -> None:
         """Let go of DistributedDataParallel, as has to be done before the ranks part; there is no step after it."""
         self.predictor.forward = self.predictor.module
@@ -102,11 +138,6 @@ class Trainer:
             self.optimizer.found_inf = self.halted  # type: ignore[attr-defined]
             self.optimizer.step()
         return norm
-
-
-def is_compiled(recipe: Recipe, device: torch.device) -> bool:
-    """Whether the model is compiled: as set, else where it pays."""
-    return device.type == "cuda" if recipe.runtime.compile is None else recipe.runtime.compile
 
 
 def micro_batch_size(recipe: Recipe, device: torch.device) -> int:

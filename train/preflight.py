@@ -15,11 +15,10 @@ from symbert import count_flops, count_parameters
 from train.corpus import Corpus
 from train.environment import repeats
 from train.loop import micro_batch_size
+from train.memory import memory_bytes
 from train.predict import PRECISIONS
 from train.recipe import Recipe, symbert_config
 
-BYTES_PER_PARAMETER = 16
-"""fp32 weights, gradients and AdamW's two moments."""
 MATRIX_SIZES: Mapping[str, int] = {"cpu": 1024, "cuda": 8192}
 """Sides of the square matrices whose product is timed: large enough for the full rate, small enough for a moment."""
 
@@ -92,13 +91,14 @@ class Preflight:
 
 def preflight(corpus: Corpus, recipe: Recipe, device: torch.device, steps_done: int = 0) -> Preflight:
     """Count, measure and estimate; trains nothing and writes nothing. The recipe's precision must be resolved."""
+    size = micro_batch_size(recipe, device)
     tokens_per_step = recipe.training.batch_size * recipe.data.sequence_length
     return Preflight(
         parameters=count_parameters(symbert_config(recipe.model)),
         flops_per_token=flops_per_token(recipe),
         matrix_flops_per_second=matrix_rate(device, PRECISIONS[recipe.training.precision]),
-        memory_bytes=memory_bytes(recipe, device),
-        micro_batch_size=micro_batch_size(recipe, device),
+        memory_bytes=memory_bytes(recipe, device.type, size),
+        micro_batch_size=size,
         steps=recipe.schedule.max_steps,
         steps_done=steps_done,
         max_minutes=recipe.schedule.max_minutes,
@@ -109,11 +109,6 @@ def preflight(corpus: Corpus, recipe: Recipe, device: torch.device, steps_done: 
         unigram_entropy=unigram_entropy(corpus, recipe.evaluation.samples),
         repeats=repeats(recipe, device),
     )
-
-
-def memory_bytes(recipe: Recipe, device: torch.device) -> int:
-    """About: weights, gradients and moments, and the activations of one micro-batch. Its precision must be resolved."""
-    return BYTES_PER_PARAMETER * count_parameters(symbert_config(recipe.model)) + _activation_bytes(recipe, device)
 
 
 def flops_per_token(recipe: Recipe) -> int:
@@ -176,16 +171,3 @@ def _seconds(product: Product, left: Tensor, right: Tensor) -> float:
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def _activation_bytes(recipe: Recipe, device: torch.device) -> int:
-    model, size = recipe.model, micro_batch_size(recipe, device)
-    width = PRECISIONS[recipe.training.precision].itemsize
-    tokens = size * recipe.data.sequence_length
-    # A layer keeps about 16 tensors of the hidden size and 3 of the feed-forward size for its backward pass.
-    layer = tokens * (16 * model.hidden_size + 3 * model.intermediate_size) * width
-    if device.type == "cpu":  # probabilities and dropout words; the GPU's kernel keeps neither
-        layer += 2 * model.num_attention_heads * tokens * recipe.data.sequence_length * width
-    # The logits of the masked tokens: as computed, in fp32, and the gradient of each.
-    logits = round(recipe.masking.probability * tokens) * model.vocab_size * 2 * (width + 4)
-    return model.num_hidden_layers * layer + logits

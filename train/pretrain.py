@@ -31,10 +31,11 @@ from train.compiled import drop_cut_libraries
 from train.corpus import Corpus, check_fit, open_corpus
 from train.cpu import keep_freed_memory
 from train.data import FIRST_WEIGHTS, key
-from train.device import current, deterministic_kernels, find_device, with_precision
-from train.environment import assumptions, identity, invocation, read_environment
+from train.device import current, deterministic_kernels, find_device, is_compiled, with_precision
+from train.environment import ENVIRONMENT, assumptions, identity, invocation, read_environment
 from train.errors import TrainError
-from train.loop import Trainer, is_compiled
+from train.loop import Trainer
+from train.memory import with_micro_batch
 from train.metrics import MetricsLog, refuse_gaps
 from train.positions import trained_positions, untrained_positions
 from train.preflight import Preflight, preflight
@@ -46,7 +47,7 @@ from train.track import TRACKERS, Track
 
 # How torch says that there is no such memory, and that there could be none.
 TOO_LARGE = ("can't allocate memory", "Storage size calculation overflowed")
-RECIPE, ENVIRONMENT = "recipe.toml", "environment.json"
+RECIPE = "recipe.toml"
 
 
 def pretrain(
@@ -69,18 +70,18 @@ def pretrain(
     makes this call. `progress` counts steps; `notice` is told one line about anything unusual. Raises TrainError for a
     corpus, device or run folder that does not fit; nothing has been written to `out` then.
     """
-    corpus, recipe, found = _checked(data, recipe, device)
+    corpus, given, found = _checked(data, recipe, device)
     _refuse_other_folders(out)
     mirror = None if track is None else TRACKERS[track](out)
     start = None if init_from is None else file_sha256(_weights(init_from))
     with ExitStack() as stack:
         stack.enter_context(current(found))
-        if recipe.runtime.deterministic:
+        if given.runtime.deterministic:
             stack.enter_context(deterministic_kernels())
         ranks = stack.enter_context(joined(found))
-        _refuse_more_ranks(ranks.count, recipe)
+        _refuse_more_ranks(ranks.count, given)
         with ranks.together(found):  # where the first rank may read for long, and the others wait for it
-            model = first_model(recipe)
+            model = first_model(given)
             if not any(out.glob("checkpoints/step-*")):  # a new run: refused, if at all, before its folder is made
                 if ranks.first:
                     corpus.check_hashes()
@@ -88,13 +89,14 @@ def pretrain(
                     _start_from(model, init_from, notice if ranks.first else unheard)
             if ranks.first:
                 stack.enter_context(folder_lock(out))
-                _refuse_other_settings(out, identity(recipe, corpus, start))
+                _refuse_other_settings(out, identity(given, corpus, start))
                 sweep_partials(out)
             newest = _newest(out, notice) if ranks.first else None
-            model.config.trained_positions = trained_positions(recipe, init_from)
+            model.config.trained_positions = trained_positions(given, init_from)
             _say_untrained(model.config, notice if ranks.first else unheard)
         request = stack.enter_context(StopRequest())
         checkpoint = _found_by_all(newest, out, ranks, found)
+        recipe = with_micro_batch(given, found, out, ranks)
         costs = preflight(corpus, recipe, found)
         if found.type == "cpu":
             keep_freed_memory()
@@ -103,10 +105,12 @@ def pretrain(
         trainer = Trainer(model, recipe, found, ranks)
         stack.callback(trainer.release)
         run = Run(out, corpus, trainer, costs, checkpoint)
+        run.fit_into_memory(given.runtime.micro_batch_size is None, notice if ranks.first else unheard)
         if not ranks.first:
             return run.train(None, request, stop, silent)
-        record = identity(recipe, corpus, start)
-        _record(out, corpus, record, run, invocation(recipe, found, run.step, ranks.count))
+        record = {"identity": identity(given, corpus, start), "assumptions": assumptions(given)}
+        write_text(out / RECIPE, dump_toml(given))
+        _record(out, corpus, record, run, invocation(run.recipe, found, run.step, ranks.count))
         metrics = stack.enter_context(MetricsLog(out, None if checkpoint is None else run.step, mirror))
         outcome = run.train(metrics, request, stop, progress)
         _record_end(out, outcome, run.minutes_before)
@@ -125,6 +129,7 @@ def dry_run(
     """What `pretrain` would cost, or what is left of it; refuses what `pretrain` would refuse, and writes nothing."""
     corpus, recipe, found = _checked(data, recipe, device)
     checkpoint = _would_resume(corpus, out, recipe, init_from, notice)
+    recipe = with_micro_batch(recipe, found, out)
     if checkpoint is None:
         corpus.check_hashes()
     config = symbert_config(recipe.model)
@@ -214,18 +219,16 @@ def _found_by_all(found: Checkpoint | None, out: Path, ranks: Ranks, device: tor
     return found if ranks.first or not step else open_checkpoint(checkpoint_folder(out, step))
 
 
-def _record(out: Path, corpus: Corpus, identity: dict[str, Any], run: Run, entry: dict[str, Any]) -> None:
+def _record(out: Path, corpus: Corpus, record: dict[str, Any], run: Run, entry: dict[str, Any]) -> None:
     path = out / ENVIRONMENT
     earlier = read_environment(path)["invocations"] if path.exists() else []
-    write_text(out / RECIPE, dump_toml(run.recipe))
     document = {
-        "identity": identity,
+        **record,
         "data": str(corpus.folder),
         "data_manifest_sha256": corpus.manifest_hash,
         "parameters": run.costs.parameters,
         "flops_per_token": run.costs.flops_per_token,
         "unigram_entropy": run.costs.unigram_entropy,
-        "assumptions": assumptions(run.recipe),
         "invocations": [*earlier, {**entry, "matrix_flops_per_second": run.costs.matrix_flops_per_second}],
     }
     write_json(path, document)

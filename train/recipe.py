@@ -163,7 +163,8 @@ class RuntimeSection(Section):
     """What changes rounding and dropout alone: free to differ when a run is resumed."""
 
     micro_batch_size: int | None = Field(None, gt=0)
-    """Samples a forward pass. Default: 8 on a CPU, 64 on a GPU, or the whole batch if that is less."""
+    """Samples a forward pass. Default: as the run had before it was resumed; else 8 on a CPU, and on a GPU the power of
+    two, or whole share of the batch, that its free memory should hold, halved until it does."""
     compile: bool | None = None
     """Whether to compile the model with torch.compile. Default: on a GPU alone, where it pays."""
     deterministic: bool = False

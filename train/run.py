@@ -5,6 +5,7 @@ metrics on disk always reach at least as far as the newest checkpoint, and resum
 """
 
 import contextlib
+import gc
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,6 +27,7 @@ from train.data import Batch, Masking, TrainingOrder
 from train.errors import TrainError
 from train.loop import Trainer, TrainingBatches
 from train.measures import attention_measures
+from train.memory import is_lack_of_memory, lack_of_memory
 from train.metrics import MetricsLog, read_metrics
 from train.preflight import Preflight
 from train.rows import PendingRows
@@ -93,6 +95,24 @@ class Run:
         self.minutes = self.minutes_before
         self.budget_used = self._over_budget()
 
+    def fit_into_memory(self, may_halve: bool, notice: Notice) -> None:
+        """Halve the micro-batch until every rank has the memory to train on it; `notice` is told of each time.
+
+        Raises TrainError if it must not be halved, or is 1.
+        """
+        if self.finished:
+            return
+        batch = self.batches(self.step + 1)
+        while self.ranks.any(not self.trainer.has_memory(batch), self.trainer.device):
+            size = self.trainer.micro_batch_size
+            if size == 1 or not may_halve:
+                raise self._lack_of_memory(self.step + 1)
+            self.trainer.halve_micro_batch()
+            half = self.trainer.micro_batch_size
+            notice(f"too little memory for micro-batches of {size} samples: they have {half} from here on")
+            gc.collect()
+        self.recipe = self.trainer.recipe
+
     def train(
         self, metrics: MetricsLog | None, request: StopRequest, stop: Stop, progress: ProgressCallback
     ) -> Outcome:
@@ -141,15 +161,12 @@ class Run:
         try:
             yield
         except RuntimeError as error:
-            # A GPU's lack of memory has a class of its own; the CPU's is a RuntimeError like many others.
-            if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            if not is_lack_of_memory(error):
                 raise
-            size = self.trainer.predictor.micro_batch_size
-            refusal = TrainError(
-                f"step {self.step}: {self.trainer.device} has not the memory for micro-batches of {size} samples"
-            )
-            smaller = f"--set runtime.micro_batch_size={size // 2}, which changes rounding and dropout alone"
-            raise with_hint(refusal, smaller if size > 1 else "a smaller model, or shorter samples") from None
+            raise self._lack_of_memory(self.step) from None
+
+    def _lack_of_memory(self, step: int) -> TrainError:
+        return lack_of_memory(step, self.trainer.device, self.trainer.micro_batch_size)
 
     def _next_batch(self) -> Batch:
         """This step's batch, made while the step before was running; and have the next one made."""

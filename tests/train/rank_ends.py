@@ -1,4 +1,4 @@
-"""One rank of a few, as a program: what they wait for, and what is left when their process group is destroyed."""
+"""One rank of a few, as a program: what they wait for, who has the memory, and what is left at the end."""
 
 import gc
 import os
@@ -9,7 +9,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import torch
-from torch import distributed
+from torch import distributed, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.nn.parallel import DistributedDataParallel
 
 from durable.progress import unheard
@@ -19,6 +20,7 @@ from train.corpus import open_corpus
 from train.data import Masking, TrainingOrder
 from train.errors import TrainError
 from train.loop import Trainer, TrainingBatches
+from train.predict import MaskedPrediction
 from train.pretrain import first_model, pretrain
 from train.ranks import Ranks, joined
 
@@ -59,6 +61,23 @@ def watch_a_run(corpus: Path, out: Path, **changes: object) -> None:
         pretrain(corpus, out, tiny_recipe("pairwise", **changes), device="cpu", notice=unheard)
     except TrainError as error:
         print(error.args[0].partition(":")[0])
+
+
+def train_with_scarce_memory(corpus: Path, out: Path) -> None:
+    """Pre-train where the second rank has the memory for 3 samples; print what is said, and the last micro-batch."""
+    sizes = []
+
+    def refuse(module: nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
+        if isinstance(module, MaskedPrediction) and module.training:
+            sizes.append(len(arguments[0]))
+            if os.environ["RANK"] == "1" and sizes[-1] > 3:
+                raise torch.OutOfMemoryError
+
+    register_module_forward_pre_hook(refuse)
+    pretrain(
+        corpus, out, tiny_recipe(schedule__max_steps=4, model__max_position_embeddings=32), device="cpu", notice=print
+    )
+    print(sizes[-1])
 
 
 def wait_for_the_first(corpus: Path, then: str) -> None:
@@ -111,6 +130,8 @@ if __name__ == "__main__":
         join_and_leave(Path(rest[0]), int(rest[1]))
     elif what == "wait":
         wait_for_the_first(Path(rest[0]), rest[1])
+    elif what == "scarce":
+        train_with_scarce_memory(Path(rest[0]), Path(rest[1]))
     elif what == "fail":
         fail_within_the_wrapper()
     else:
