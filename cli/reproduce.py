@@ -7,7 +7,7 @@ import typer
 
 from cli.chain import Chain
 from cli.console import AsJson, Quiet, print_json, say
-from cli.study import RECORD, SCALES, Sources, Study
+from cli.study import MICRO_BATCH, RECORD, SCALES, Sources, Study
 from cli.study_inputs import Sizes, check_sources
 
 # What tells the models of a study apart is not to be set for all of them.
@@ -55,12 +55,13 @@ def reproduce(
     study = Study(scale, out, sources, seeds, controls, tuple(assignments or ()), device)
     _refuse_studied(study)
     from cli.record import recorded
-    from cli.study_plan import make_plan
+    from cli.study_plan import make_plan, with_micro_batch
 
-    recorded(out, RECORD, study.identity())
+    record = recorded(out, RECORD, study.identity())
     if scale != "nano":
         check_sources(sources, asks_the_hub=not dry_run)
 
+    study = with_micro_batch(study, record)
     plan = make_plan(study)
     if dry_run:
         print_json(plan.as_document()) if as_json else print(plan.as_text())
@@ -114,17 +115,21 @@ def _refuse_studied(study: Study) -> None:
 
 
 def _open_folder(study: Study, sizes: Sizes) -> dict[str, Any]:
-    """Make nano's inputs unless they are there; refuses a folder of another study."""
+    """Make nano's inputs unless they are there, and write the record; refuses a folder of another study."""
     from cli.record import recorded
     from cli.study_inputs import write_inputs
     from durable.files import write_json
 
     found = recorded(study.out, RECORD, study.identity())
-    if found is not None:
-        return dict(found["inputs"])
-    made = write_inputs(study.out, sizes) if study.scale == "nano" else {}
-    write_json(study.out / RECORD, {"identity": study.identity(), "inputs": made})
-    return made
+    if found is None:
+        found = {
+            "identity": study.identity(),
+            "inputs": write_inputs(study.out, sizes) if study.scale == "nano" else {},
+        }
+        write_json(study.out / RECORD, found)
+    if study.micro_batch_size not in (None, found.get(MICRO_BATCH)):
+        write_json(study.out / RECORD, {**found, MICRO_BATCH: study.micro_batch_size})
+    return dict(found["inputs"])
 
 
 def _as_text(study: Study, summary: dict[str, Any]) -> str:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 SCALES = ("nano", "small", "base")
 RECORD = "study.json"
+MICRO_BATCH = "micro_batch_size"
+"""What the record calls the one of all runs."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,8 @@ class Study:
     assignments: tuple[str, ...] = ()
     """Changes to the recipe of every run."""
     device: str | None = None
+    micro_batch_size: int | None = None
+    """Of every run, where the study chooses it: see study_plan.with_micro_batch."""
 
     @property
     def variants(self) -> tuple[Variant, ...]:
@@ -155,7 +159,8 @@ class Study:
         model = ["--recipe", "nano"] if self.scale == "nano" else ["--size", self.scale]
         words = ["pretrain", "--data", str(self.corpus), "--out", str(self.folder(variant, seed)), *model]
         words += ["--operator", variant.operator]
-        for assignment in self._settings(variant, seed):
+        chosen = [] if self.micro_batch_size is None else [f"runtime.micro_batch_size={self.micro_batch_size}"]
+        for assignment in [*self._settings(variant, seed), *chosen]:
             words += ["--set", assignment]
         return [*words, *self._device()]
 
@@ -188,11 +193,15 @@ class Study:
         return [*first, self.prepare_command(), *runs, self.glue_command(), self.report_command()]
 
     def identity(self) -> dict[str, Any]:
-        """What must be the same for the folder to be gone on with; more seeds and controls may join later."""
+        """What must be the same for the folder to be gone on with; more seeds and controls may join later.
+
+        As for a run, [runtime] may differ: a micro-batch that proves too large is set to less.
+        """
         import platform
 
         own = {"python": platform.python_version()} if self.scale == "nano" else vars(self.sources)
-        return {"scale": self.scale, "set": list(self.assignments), **own}
+        deciding = [text for text in self.assignments if text.partition("=")[0].partition(".")[0].strip() != "runtime"]
+        return {"scale": self.scale, "set": deciding, **own}
 
     def _device(self) -> Sequence[str]:
         return [] if self.device is None else ["--device", self.device]

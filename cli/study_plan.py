@@ -1,11 +1,12 @@
 """What a study will take, told before it begins: time, disk, and the basis of each figure."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cli.chain import as_typed
-from cli.study import NANO_PROTOCOL, PAPERS_DOCUMENTS, Study, Variant
+from cli.study import MICRO_BATCH, NANO_PROTOCOL, PAPERS_DOCUMENTS, Study, Variant
 
 if TYPE_CHECKING:
     import torch
@@ -108,6 +109,23 @@ def make_plan(study: Study) -> Plan:
     ]
     finished = len(study.runs) - len(unfinished)
     return Plan(stages, rate.device, at_once, finished, [as_typed(command) for command in study.commands()])
+
+
+def with_micro_batch(study: Study, record: Mapping[str, Any] | None) -> Study:
+    """The study with one micro-batch for all of its runs: its record's, else the smallest that one of them would take.
+
+    Their dropout depends on it, so that they would otherwise differ in more than their operators. On a CPU it is the
+    same anyway, and what the recipe sets is left alone.
+    """
+    from train.device import find_device, with_precision
+    from train.memory import with_micro_batch as fitted
+
+    device = find_device(study.device)
+    recipes = {run: with_precision(study.recipe(*run), device) for run in study.runs}
+    if device.type == "cpu" or all(recipe.runtime.micro_batch_size for recipe in recipes.values()):
+        return study
+    sizes = [fitted(recipe, device, study.folder(*run)).runtime.micro_batch_size for run, recipe in recipes.items()]
+    return replace(study, micro_batch_size=(record or {}).get(MICRO_BATCH) or min(filter(None, sizes)))
 
 
 def is_finished(study: Study, variant: Variant, seed: int) -> bool:

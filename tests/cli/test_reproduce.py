@@ -1,5 +1,6 @@
 import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +8,11 @@ import pytest
 
 from cli.chain import Chain
 from cli.main import run
-from cli.reproduce import run_study
-from cli.study import CONTROLS, PAPER, SCALES, Sources, Study
+from cli.record import recorded
+from cli.reproduce import _open_folder, run_study
+from cli.study import CONTROLS, PAPER, RECORD, SCALES, Sources, Study
 from cli.study_inputs import Sizes
+from cli.study_plan import with_micro_batch
 from symbert import OPERATORS
 from tests.corpora import write_corpus
 
@@ -156,6 +159,44 @@ def test_the_papers_scales_train_the_papers_recipes(scale: str, variant: Any) ->
 
     study = Study(scale, Path("out"), Sources(("shards",)))
     assert study.recipe(variant, 1) == load_recipe(f"bert-{scale}-{variant.operator}")
+
+
+def test_all_runs_of_a_study_on_a_gpu_have_the_smallest_micro_batch_of_any_and_keep_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = iter([140e9, 24e9, 80e9])  # as if others came and went while three runs were asked for
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda _: True)
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda _: (int(next(free)), int(140e9)))
+    given = Study("base", tmp_path, Sources(("shards",)), device="cuda")
+    study = with_micro_batch(given, None)
+    assert study.micro_batch_size == 64
+    commands = [study.pretrain_command(*run) for run in study.runs]
+    assert all(command[-4:-2] == ["--set", "runtime.micro_batch_size=64"] for command in commands)
+    assert study.identity() == given.identity()
+    _open_folder(study, FEW)
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda _: (int(140e9), int(140e9)))
+    assert with_micro_batch(given, recorded(tmp_path, RECORD, given.identity())) == study
+
+
+def test_a_micro_batch_that_is_given_is_that_of_the_study_also_on_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda _: True)
+    before = Study("base", tmp_path, Sources(("shards",)), device="cuda", micro_batch_size=64)
+    _open_folder(before, FEW)
+    given = replace(before, assignments=("runtime.micro_batch_size=32",), micro_batch_size=None)
+    study = with_micro_batch(given, recorded(tmp_path, RECORD, given.identity()))
+    assert study == given
+    words = study.pretrain_command(*study.runs[0])
+    assert [word for word in words if word.startswith("runtime.")] == ["runtime.micro_batch_size=32"]
+
+
+def test_on_a_cpu_the_commands_name_no_micro_batch(tmp_path: Path) -> None:
+    study = Study("base", tmp_path, Sources(("shards",)), device="cpu")
+    assert with_micro_batch(study, None) == study
+    assert not any(word.startswith("runtime.") for word in study.pretrain_command(*study.runs[0]))
 
 
 @pytest.mark.parametrize(
