@@ -17,7 +17,7 @@ from tests.train.test_ranks_end import ranks_of
 from tests.train.tiny import tiny_recipe
 from train.corpus import open_corpus
 from train.errors import TrainError
-from train.memory import fitting_micro_batch, memory_bytes, with_micro_batch
+from train.memory import fitting_micro_batch, is_lack_of_memory, memory_bytes, with_micro_batch
 from train.predict import MaskedPrediction
 from train.pretrain import dry_run, pretrain
 from train.recipe import Recipe, load_recipe
@@ -190,6 +190,21 @@ def test_a_micro_batch_that_cannot_be_halved_is_refused_before_anything_is_recor
         pretrain(corpus, tmp_path, tiny_recipe(**changes), device="cpu", notice=lambda _: None)
     assert refusal.value.__notes__[0].startswith(hint)
     assert [path.name for path in tmp_path.iterdir() if path.name[0] != "."] == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you …"),
+        torch.AcceleratorError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_lack_of_memory_is_known_by_its_class_or_its_words(error: RuntimeError) -> None:
+    assert is_lack_of_memory(error)
+    assert not is_lack_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
