@@ -104,8 +104,9 @@ def make_plan(study: Study) -> Plan:
     rate = _Rate.of(study, device)
     stages = [
         _corpus(study, available_cores()),
-        _pretraining(study, recipes, at_once, rate),
-        _glue(study, available_cores() if device.type == "cpu" else 1, rate),
+        # A GPU in the place of one that this machine lacks computes as a GPU does: one after another.
+        _pretraining(study, recipes, at_once if rate.device == "cpu" else 1, rate),
+        _glue(study, available_cores() if rate.device == "cpu" else 1, rate),
     ]
     finished = len(study.runs) - len(unfinished)
     return Plan(stages, rate.device, at_once, finished, [as_typed(command) for command in study.commands()])
