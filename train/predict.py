@@ -94,7 +94,7 @@ class Predictor:
 
     def even_size(self, samples: int) -> int:
         """The size of micro-batches into which `samples` are divided evenly; the last one may have fewer."""
-        return math.ceil(samples / max(1, math.ceil(samples / self.micro_batch_size)))
+        return math.ceil(samples / math.ceil(samples / self.micro_batch_size)) if samples else 1
 
     @torch.no_grad()
     def evaluate(self, split: Split, masking: Masking, settings: EvaluationSection, ranks: Ranks = ALONE) -> Evaluation:
@@ -119,7 +119,7 @@ class Predictor:
         losses, hits = torch.cat(found, dim=1).double().cpu().numpy()
         of_samples = np.concatenate(owners)
         sums = [np.bincount(of_samples, values, len(samples)) for values in (losses, None, hits)]
-        return _evaluation(*ranks.total(torch.from_numpy(np.stack(sums)), self.device).numpy())
+        return _evaluation(*ranks.total(torch.from_numpy(np.stack(sums).astype(np.float64)), self.device).numpy())
 
 
 def capacity(tokens: int, probability: float, needed: int = 0) -> int:
