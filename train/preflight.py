@@ -150,14 +150,14 @@ def _measured_rate(device: torch.device, dtype: torch.dtype, _threads: int) -> f
             _seconds(product, left, right)
     first = {product: _seconds(product, left, right) for product in PRODUCTS}
     fast = [product for product, seconds in first.items() if seconds < SLOW_LAYOUT * min(first.values())]
-    return (
-        2
-        * side**3
-        / min(
-            timing.seconds([first[product], *(_seconds(product, left, right) for _ in range(timing.products - 1))])
-            for product in fast
-        )
-    )
+    each = [
+        timing.seconds([first[product], *(_seconds(product, left, right) for _ in range(timing.products - 1))])
+        for product in fast
+    ]
+    if device.type == "cuda":
+        del left, right
+        torch.cuda.empty_cache()  # for the run's own use, or for that of the processes that this one starts
+    return 2 * side**3 / min(each)
 
 
 def _seconds(product: Product, left: Tensor, right: Tensor) -> float:
