@@ -93,16 +93,13 @@ class Trainer:
         Held meanwhile is what a step holds beside it: the moments, and the gradients of the micro-batches before.
         """
         first, last = self.ranks.share(len(batch.input_ids))
-        size = self.predictor.even_size(last - first)
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        self.predictor.module.train()
         try:
             moments = [] if self.optimizer.state else [torch.empty_like(weight) for weight in trained for _ in range(2)]
-            if size < last - first:
+            if self.predictor.even_size(last - first) < last - first:
                 for parameter in trained:
                     parameter.grad = torch.zeros_like(parameter)
-            with self._alone_until(False):
-                self.scaler.scale(self.predictor(batch.part(first, first + size), size)[0].sum()).backward()
+            self._try(batch, exchanged=False)
             del moments
         except RuntimeError as error:
             if not is_lack_of_memory(error):
@@ -112,6 +109,17 @@ class Trainer:
             self.optimizer.zero_grad()
         return True
 
+    def settle_exchange(self, batch: Batch) -> None:
+        """Let the ranks exchange the gradients of one micro-batch, of which nothing comes: before the first step.
+
+        After its first exchange DistributedDataParallel lays the gradients out anew, in the order in which they came,
+        and where one lies decides in which order more than two ranks add it. A resumed run, whose first exchange is
+        that of a later step, would otherwise round that step in another way.
+        """
+        if self.ranks.count > 1:
+            self._try(batch, exchanged=True)
+            self.optimizer.zero_grad()
+
     def halve_micro_batch(self) -> None:
         """Take half as many samples a forward pass from now on; there must be more than 1."""
         size = self.micro_batch_size // 2
@@ -120,6 +128,14 @@ class Trainer:
     def release(self) -> None:
         """Let go of DistributedDataParallel, as has to be done before the ranks part; there is no step after it."""
         self.predictor.forward = self.predictor.module
+
+    def _try(self, batch: Batch, *, exchanged: bool) -> None:
+        """Take one micro-batch forward and backward."""
+        first, last = self.ranks.share(len(batch.input_ids))
+        size = self.predictor.even_size(last - first)
+        self.predictor.module.train()
+        with self._alone_until(exchanged):
+            self.scaler.scale(self.predictor(batch.part(first, first + size), size)[0].sum()).backward()
 
     def _alone_until(self, last: bool) -> contextlib.AbstractContextManager[None]:
         """Gradients are exchanged once a step, with its last micro-batch."""

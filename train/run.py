@@ -111,6 +111,7 @@ class Run:
             half = self.trainer.micro_batch_size
             notice(f"too little memory for micro-batches of {size} samples: they have {half} from here on")
             gc.collect()
+        self.trainer.settle_exchange(batch)
         self.recipe = self.trainer.recipe
 
     def train(

@@ -106,12 +106,30 @@ def wait_for_the_first(corpus: Path, then: str) -> None:
 
 def take_a_step(corpus: Path, ranks: Ranks) -> None:
     """Wrap a model, take a step and let go."""
+    trainer, batches = parts(corpus, ranks)
+    trainer.step(1, batches(1))
+    trainer.release()
+
+
+def parts(corpus: Path, ranks: Ranks) -> tuple[Trainer, TrainingBatches]:
     recipe, opened = tiny_recipe("pairwise"), open_corpus(corpus)
     masking = Masking(**recipe.masking.model_dump(), vocabulary=opened.vocabulary)
     batches = TrainingBatches(opened.train, TrainingOrder(len(opened.train), 1), masking, recipe.training.batch_size)
-    trainer = Trainer(first_model(recipe), recipe, CPU, ranks)
-    trainer.step(1, batches(1))
-    trainer.release()
+    return Trainer(first_model(recipe), recipe, CPU, ranks), batches
+
+
+def take_the_first_step_again(corpus: Path) -> None:
+    """Print how many gradients a step has, and how many of them have other bits in the same step after it."""
+    with joined(CPU) as ranks:
+        trainer, batches = parts(corpus, ranks)
+        batch = batches(1)
+        trainer.settle_exchange(batch)
+        found = []
+        for _ in range(2):  # the rate of step 1 is 0: the weights stay
+            trainer.step(1, batch)
+            found.append([weight.grad.clone() for weight in trainer.model.parameters() if weight.grad is not None])
+        print(len(found[0]), sum(not one.equal(other) for one, other in zip(*found, strict=True)))
+        trainer.release()
 
 
 def join_and_leave(corpus: Path, times: int) -> None:
@@ -132,6 +150,8 @@ if __name__ == "__main__":
         wait_for_the_first(Path(rest[0]), rest[1])
     elif what == "scarce":
         train_with_scarce_memory(Path(rest[0]), Path(rest[1]))
+    elif what == "again":
+        take_the_first_step_again(Path(rest[0]))
     elif what == "fail":
         fail_within_the_wrapper()
     else:

@@ -13,12 +13,12 @@ from tests.train.test_ranks import ROOT, free_port
 from tests.train.tiny import tiny_assignments
 
 
-def ranks_of(*arguments: str, timeout: float, port: int = 0, killed: int | None = None) -> list[str]:
-    """What two ranks of tests/train/rank_ends.py print; those that do not end are killed, and fail the test.
+def ranks_of(*arguments: str, timeout: float, count: int = 2, port: int = 0, killed: int | None = None) -> list[str]:
+    """What the ranks of tests/train/rank_ends.py print; those that do not end are killed, and fail the test.
 
     Rank `killed` kills itself; all others end well.
     """
-    ours = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port or free_port())}
+    ours = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port or free_port())}
     processes = [
         subprocess.Popen(
             [sys.executable, "-m", "tests.train.rank_ends", *arguments],
@@ -27,7 +27,7 @@ def ranks_of(*arguments: str, timeout: float, port: int = 0, killed: int | None 
             stdout=subprocess.PIPE,
             text=True,
         )
-        for rank in range(2)
+        for rank in range(count)
     ]
     try:
         said = [process.communicate(timeout=timeout)[0] for process in processes]
@@ -35,7 +35,7 @@ def ranks_of(*arguments: str, timeout: float, port: int = 0, killed: int | None 
         for process in processes:
             process.kill()
             process.wait()
-    assert [process.returncode for process in processes] == [-9 if rank == killed else 0 for rank in range(2)], said
+    assert [process.returncode for process in processes] == [-9 if rank == killed else 0 for rank in range(count)], said
     return said
 
 
@@ -84,6 +84,13 @@ def test_no_wrapper_is_left_when_the_process_group_is_destroyed(
 @pytest.mark.slow
 def test_no_wrapper_is_left_after_an_exception_within_it() -> None:
     assert ranks_of("fail", timeout=300) == ["wrappers 0\nrefused\n"] * 2
+
+
+@pytest.mark.slow
+def test_three_ranks_add_the_gradients_of_their_first_step_in_the_order_of_later_ones(tmp_path: Path) -> None:
+    # Two would add alike in any order.
+    said = ranks_of("again", str(write_corpus(tmp_path)), timeout=120, count=3)
+    assert said == ["40 0\n"] * 3
 
 
 @pytest.mark.slow
