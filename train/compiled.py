@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from durable.errors import with_hint
+from train.device import is_lack_of_memory
 from train.errors import TrainError
 
 ELF = b"\x7fELF\x02\x01"
@@ -46,11 +47,14 @@ def drop_cut_libraries(notice: Callable[[str], None]) -> None:
 
 @contextlib.contextmanager
 def refused_in_one_line() -> Iterator[None]:
-    """Turn what torch.compile cannot do on this machine, such as without a C++ compiler, into a TrainError."""
+    """Turn what torch.compile cannot do on this machine, such as without a C++ compiler, into a TrainError.
+
+    A lack of memory is none of it: a smaller micro-batch may do.
+    """
     try:
         yield
     except RuntimeError as error:
-        if not type(error).__module__.startswith(COMPILERS):
+        if not type(error).__module__.startswith(COMPILERS) or is_lack_of_memory(error):
             raise
         reason = " ".join([*str(error).splitlines(), type(error).__name__][:2])
         folder = cache_folder()

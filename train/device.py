@@ -1,4 +1,4 @@
-"""The device of a run, the precision that it computes natively, and what makes it compute the same twice."""
+"""The device of a run: what it computes natively, what makes it compute the same twice, and how its memory ends."""
 
 import contextlib
 import os
@@ -17,6 +17,14 @@ from train.recipe import Recipe
 
 NATIVE_BF16 = frozenset({"avx512_bf16", "amx_bf16"})
 """CPU features with which bf16 products are at least as fast as fp32; without them they are emulated and slower."""
+LACK_OF_MEMORY = (
+    "can't allocate memory",
+    "CUDA out of memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "Triton Error [CUDA]: out of memory",
+)
+"""How the CPU's allocator, a GPU's, CUDA, its libraries and the loader of compiled kernels say it."""
 
 
 def find_device(name: str | None) -> torch.device:
@@ -72,6 +80,11 @@ def sent(array: npt.NDArray[Any], device: torch.device) -> Tensor:
     if device.type == "cuda":
         tensor = tensor.pin_memory()
     return tensor.to(device, non_blocking=True)
+
+
+def is_lack_of_memory(error: RuntimeError) -> bool:
+    """Whether a device has too little memory, also where torch.compile met with it and wraps what it was told."""
+    return isinstance(error, torch.OutOfMemoryError) or any(sign in str(error) for sign in LACK_OF_MEMORY)
 
 
 def seed_dropout(device: torch.device, seed: int) -> None:

@@ -10,8 +10,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from train.corpus import Split
 from train.data import DROPOUT, TRAINING_MASKS, Batch, Masking, TrainingOrder, Words, key
-from train.device import is_compiled, seed_dropout
-from train.memory import is_lack_of_memory, with_size
+from train.device import is_compiled, is_lack_of_memory, seed_dropout
+from train.memory import with_size
 from train.optimizer import learning_rate, make_optimizer
 from train.predict import Predictor, default_micro_batch_size
 from train.ranks import ALONE, Ranks

@@ -19,7 +19,6 @@ BYTES_PER_PARAMETER = 16
 """fp32 weights, gradients and AdamW's two moments."""
 EXCHANGED_BYTES_PER_PARAMETER = 4
 """Under several ranks DistributedDataParallel keeps the gradients once more, in the buckets that it exchanges."""
-SIGNS = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 SHARE_OF_FREE = 0.9
 """Of a GPU's free memory, for what is estimated; libraries and gaps between tensors take from it too."""
 
@@ -56,11 +55,6 @@ def with_micro_batch(recipe: Recipe, device: torch.device, out: Path, ranks: Ran
 def with_size(recipe: Recipe, size: int) -> Recipe:
     """The recipe with this micro-batch."""
     return recipe.model_copy(update={"runtime": recipe.runtime.model_copy(update={"micro_batch_size": size})})
-
-
-def is_lack_of_memory(error: RuntimeError) -> bool:
-    """torch's allocator on a GPU has a class for it; the CPU's, CUDA itself and its libraries have words alone."""
-    return isinstance(error, torch.OutOfMemoryError) or any(sign in str(error) for sign in SIGNS)
 
 
 def lack_of_memory(step: int, device: torch.device, size: int) -> TrainError:

@@ -24,10 +24,11 @@ from durable.signals import EXIT_DONE, EXIT_UNFINISHED, StopRequest
 from train.checkpoint import Checkpoint, load_optimizer, load_weights, prune_checkpoints, save_checkpoint
 from train.corpus import Corpus
 from train.data import Batch, Masking, TrainingOrder
+from train.device import is_lack_of_memory
 from train.errors import TrainError
 from train.loop import Trainer, TrainingBatches
 from train.measures import attention_measures
-from train.memory import is_lack_of_memory, lack_of_memory
+from train.memory import lack_of_memory
 from train.metrics import MetricsLog, read_metrics
 from train.preflight import Preflight
 from train.rows import PendingRows

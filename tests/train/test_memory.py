@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.exc import BackendCompilerFailed
 from torch._dynamo.utils import counters
 from torch.nn.modules.module import register_module_forward_pre_hook
 
@@ -15,9 +16,11 @@ from tests.corpora import write_corpus
 from tests.train.test_loop import NO_DROPOUT, parts
 from tests.train.test_ranks_end import ranks_of
 from tests.train.tiny import tiny_recipe
+from train.compiled import refused_in_one_line
 from train.corpus import open_corpus
+from train.device import is_lack_of_memory
 from train.errors import TrainError
-from train.memory import fitting_micro_batch, is_lack_of_memory, memory_bytes, with_micro_batch
+from train.memory import fitting_micro_batch, memory_bytes, with_micro_batch
 from train.predict import MaskedPrediction
 from train.pretrain import dry_run, pretrain
 from train.recipe import Recipe, load_recipe
@@ -199,11 +202,15 @@ def test_a_micro_batch_that_cannot_be_halved_is_refused_before_anything_is_recor
         RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you …"),
         torch.AcceleratorError("CUDA error: out of memory"),
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("Triton Error [CUDA]: out of memory"),
+        BackendCompilerFailed(print, torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), None),
     ],
     ids=lambda error: type(error).__name__,
 )
 def test_a_lack_of_memory_is_known_by_its_class_or_its_words(error: RuntimeError) -> None:
     assert is_lack_of_memory(error)
+    with pytest.raises(type(error)), refused_in_one_line():  # as it is, for a smaller micro-batch to be tried
+        raise error
     assert not is_lack_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
 
 
