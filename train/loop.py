@@ -124,6 +124,10 @@ class Trainer:
         """Take half as many samples a forward pass from now on; there must be more than 1."""
         size = self.micro_batch_size // 2
         self.predictor.micro_batch_size, self.recipe = size, with_size(self.recipe, size)
+        if self.predictor.masking is not None:
+            # Compiled for the larger one, it is of no more use; and what torch has compiled eight times, it compiles no
+            # more, but computes step by step from there on.
+            torch.compiler.reset()
 
     def release(self) -> None:
         """Let go of DistributedDataParallel, as has to be done before the ranks part; there is no step after it."""

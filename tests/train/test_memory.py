@@ -1,3 +1,4 @@
+import functools
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -7,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 from torch._dynamo.exc import BackendCompilerFailed
+from torch._dynamo.testing import CompileCounter
 from torch._dynamo.utils import counters
 from torch.nn.modules.module import register_module_forward_pre_hook
 
@@ -264,6 +266,21 @@ def test_what_is_compiled_for_the_trial_is_what_the_steps_take(corpus: Path) -> 
     trainer.step(1, batches(1))
     trainer.step(2, batches(2))
     assert counters["stats"]["unique_graphs"] == graphs > 0
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method:DeprecationWarning")  # torch.compile's own import
+def test_a_model_is_compiled_however_often_its_micro_batch_is_halved(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counter = CompileCounter()
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=counter))
+    settings = {"runtime__micro_batch_size": 8, "model__num_hidden_layers": 1, **NO_DROPOUT}
+    trainer, batches = parts(open_corpus(corpus), tiny_recipe(runtime__compile="true", **settings))
+    with torch._dynamo.config.patch(recompile_limit=2):
+        for graphs in range(1, 4):
+            assert trainer.has_memory(batches(1))
+            assert counter.frame_count == graphs
+            trainer.halve_micro_batch()
 
 
 @pytest.mark.slow
