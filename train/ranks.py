@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, distributed
+from torch.distributed import distributed_c10d
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
@@ -169,13 +170,18 @@ def joined(device: torch.device, timeout: timedelta = TIMEOUT) -> Iterator[Ranks
         yield ALONE
         return
     ranks = _join(settings["RANK"], settings["WORLD_SIZE"], device, timeout)
+    leave = distributed.destroy_process_group
     try:
         yield ranks
     except BaseException as error:
+        if device.type == "cuda":
+            # NCCL takes down a connection together with the other ranks, which may not know that this one ends: it
+            # would say nothing and keep them waiting.
+            leave = distributed_c10d._abort_process_group
         _clear_frames(error)
         if _is_of_another(error):
             # Without the place in gloo's source, and its guess at what may be typical.
-            reason = re.sub(r"^\[\S+\] ", "", str(error).splitlines()[0]).partition(" This is typically")[0]
+            reason = re.sub(r"^\[\S+\] ", "", _reason(error)).partition(" This is typically")[0]
             raise with_hint(
                 TrainError(f"rank {ranks.number} ends, for it no longer hears from another rank: {reason}"),
                 "see what the other ranks say; the same command again goes on from the newest checkpoint",
@@ -183,7 +189,7 @@ def joined(device: torch.device, timeout: timedelta = TIMEOUT) -> Iterator[Ranks
         raise
     finally:
         gc.collect()
-        distributed.destroy_process_group()
+        leave()
 
 
 def _join(number: int, count: int, device: torch.device, timeout: timedelta) -> Ranks:
@@ -200,20 +206,30 @@ def _join(number: int, count: int, device: torch.device, timeout: timedelta) -> 
             timeout=timeout,
             **options,
         )
+    except distributed.DistBackendError as error:
+        raise with_hint(
+            TrainError(f"rank {number} on {device} cannot connect to the GPUs of the other ranks: {_reason(error)}"),
+            "a GPU of its own for each rank; NCCL_DEBUG=INFO has NCCL say more",
+        ) from None
     except (distributed.DistNetworkError, distributed.DistStoreError) as error:
         place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
-        reason = str(error).splitlines()[0]
         raise with_hint(
-            TrainError(f"the ranks cannot meet at {place}: {reason}"),
+            TrainError(f"the ranks cannot meet at {place}: {_reason(error)}"),
             "set MASTER_PORT to a port that is free on the first rank's machine, the same for all ranks",
         ) from None
     return Ranks(number, count, PrefixStore("symbert", store), timeout)
 
 
 def _is_of_another(error: BaseException) -> bool:
-    """Whether this is how torch's store or gloo says that a connection is closed, or that nothing came over it."""
-    lost = isinstance(error, distributed.DistNetworkError | distributed.DistStoreError)
-    return lost or (type(error) is RuntimeError and "gloo/transport" in str(error))
+    """Whether this is how torch's store, NCCL or gloo says that a connection is closed, or nothing came over it."""
+    kinds = distributed.DistNetworkError | distributed.DistStoreError | distributed.DistBackendError
+    return isinstance(error, kinds) or (type(error) is RuntimeError and "gloo/transport" in str(error))
+
+
+def _reason(error: BaseException) -> str:
+    """The line that says most: the first, or what NCCL names as its last error."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    return next((after for line, after in itertools.pairwise(lines) if line == "Last error:"), lines[0])
 
 
 def _clear_frames(error: BaseException | None) -> None:

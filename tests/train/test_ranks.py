@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import distributed
 from torch.distributed import HashStore
 
 from durable.files import file_sha256
@@ -22,10 +23,11 @@ from train.data import TrainingOrder
 from train.errors import TrainError
 from train.metrics import read_metrics
 from train.pretrain import pretrain
-from train.ranks import Ranks, rank_settings
+from train.ranks import Ranks, joined, rank_settings
 from train.run import Stop
 
 ROOT = Path(__file__).parents[2]
+GPU = torch.device("cuda", 0)
 CLOCK = {"tokens_per_second", "minutes"}
 NO_DROPOUT = {"model__hidden_dropout_prob": 0.0, "model__attention_probs_dropout_prob": 0.0}
 
@@ -80,6 +82,48 @@ def test_one_gpu_for_several_ranks_is_refused_with_what_to_type(
         pretrain(corpus, tmp_path / "run", tiny_recipe(), device="cuda:1")
     assert refusal.value.__notes__ == ["--device cuda, the GPU of each rank"]
     assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def ended(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """How the group of NCCL is ended that the first of two ranks forms, with functions of torch standing in for it."""
+    calls: list[str] = []
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("train.ranks.rendezvous", lambda *_, **__: iter([(HashStore(), 0, 2)]))
+    monkeypatch.setattr(distributed, "init_process_group", lambda *_, **__: None)
+    monkeypatch.setattr(distributed, "destroy_process_group", lambda: calls.append("together"))
+    monkeypatch.setattr(distributed.distributed_c10d, "_abort_process_group", lambda: calls.append("alone"))
+    return calls
+
+
+def test_gpus_part_together_at_the_end_and_alone_from_a_rank_that_fails(ended: list[str]) -> None:
+    with joined(GPU):
+        pass
+    assert ended == ["together"]
+    with pytest.raises(OSError, match="full"), joined(GPU):
+        raise OSError("full")
+    assert ended == ["together", "alone"]
+
+
+NCCL_REFUSAL = """NCCL error in: /pytorch/torch/csrc/distributed/c10d/NCCLUtils.cpp:93, invalid usage, NCCL version 2.28
+ncclInvalidUsage: This usually reflects invalid usage of NCCL library.
+Last error:
+Duplicate GPU detected : rank 0 and rank 1 both on CUDA device ac000"""
+
+
+def test_what_nccl_refuses_is_one_line(ended: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    said = "Duplicate GPU detected : rank 0 and rank 1 both on CUDA device ac000\n"
+    with pytest.raises(TrainError, match=f"no longer hears from another rank: {said}"), joined(GPU):
+        raise distributed.DistBackendError(NCCL_REFUSAL)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise distributed.DistBackendError(NCCL_REFUSAL)
+
+    monkeypatch.setattr(distributed, "init_process_group", refuse)
+    with pytest.raises(TrainError, match=f"rank 0 on cuda:0 cannot connect to .*: {said}"), joined(GPU):
+        pass
+    assert ended == ["alone"]
 
 
 def free_port() -> int:
