@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from tests.corpora import write_corpus
+from tests.train.test_loop import parts
 from tests.train.tiny import tiny_recipe
+from train.corpus import open_corpus
 from train.environment import REPEATS, REPEATS_IN_DATA, repeats
 from train.pretrain import ENVIRONMENT, pretrain
 
@@ -29,6 +31,18 @@ def test_no_more_is_promised_than_the_kernels_hold(
     device: torch.device, settings: dict[str, str], promised: str
 ) -> None:
     assert repeats(tiny_recipe(**settings), device) == promised
+
+
+def test_what_is_promised_is_promised_for_one_micro_batch(tmp_path: Path) -> None:
+    corpus = open_corpus(write_corpus(tmp_path))
+    norms = []
+    for size in (8, 4, 4):
+        trainer, batches = parts(corpus, tiny_recipe(runtime__micro_batch_size=size))
+        norms.append(float(trainer.step(1, batches(1))[1]))
+    assert norms[1] == norms[2]
+    assert norms[0] != pytest.approx(norms[1], rel=1e-3)  # other dropout, and not other rounding alone
+    for promised in (REPEATS, REPEATS_IN_DATA):
+        assert "the same micro-batch" in promised
 
 
 @pytest.mark.parametrize("deterministic", ["true", "false"])
