@@ -47,8 +47,8 @@ REPEATS = (
     "bit for bit: on the same kind of device, with as many threads and ranks, and the same micro-batch and versions"
 )
 REPEATS_IN_DATA = (
-    "to rounding alone, with the same micro-batch: samples, masks and first weights are the same, but kernels add in the order in which their "
-    "threads end, and the fastest is chosen by timing; runtime.deterministic is false"
+    "to rounding alone, with the same micro-batch: samples, masks and first weights are the same, but kernels add in "
+    "the order in which their threads end, and the fastest is chosen by timing; runtime.deterministic is false"
 )
 """How the same command, or a resumed run, comes to the same numbers."""
 
