@@ -3,6 +3,7 @@
 On a CPU it is always the same, on a GPU what the estimate fits into the free memory. `Run.fit_into_memory` tries it.
 """
 
+import gc
 from pathlib import Path
 
 import torch
@@ -57,6 +58,15 @@ def with_size(recipe: Recipe, size: int) -> Recipe:
     return recipe.model_copy(update={"runtime": recipe.runtime.model_copy(update={"micro_batch_size": size})})
 
 
+def give_back_memory() -> None:
+    """Let go of what nothing holds any more, also of what torch keeps of it for later on a GPU, as if it were used.
+
+    Libraries and the loader of compiled kernels ask CUDA for memory, which does not know what torch could do without.
+    """
+    gc.collect()
+    torch.cuda.empty_cache()
+
+
 def lack_of_memory(step: int, device: torch.device, size: int) -> TrainError:
     """The refusal that proposes a smaller micro-batch."""
     refusal = TrainError(f"step {step}: {device} has not the memory for micro-batches of {size} samples")
@@ -66,6 +76,7 @@ def lack_of_memory(step: int, device: torch.device, size: int) -> TrainError:
 
 def _micro_batch(recipe: Recipe, device: torch.device, ranks: int) -> int:
     if device.type == "cuda":
+        give_back_memory()  # of an earlier run in this process
         return fitting_micro_batch(recipe, torch.cuda.mem_get_info(device)[0], ranks)
     return min(default_micro_batch_size(device), recipe.training.batch_size)
 

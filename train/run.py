@@ -5,7 +5,6 @@ metrics on disk always reach at least as far as the newest checkpoint, and resum
 """
 
 import contextlib
-import gc
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -28,7 +27,7 @@ from train.device import is_lack_of_memory
 from train.errors import TrainError
 from train.loop import Trainer, TrainingBatches
 from train.measures import attention_measures
-from train.memory import lack_of_memory
+from train.memory import give_back_memory, lack_of_memory
 from train.metrics import MetricsLog, read_metrics
 from train.preflight import Preflight
 from train.rows import PendingRows
@@ -111,7 +110,7 @@ class Run:
             self.trainer.halve_micro_batch()
             half = self.trainer.micro_batch_size
             notice(f"too little memory for micro-batches of {size} samples: they have {half} from here on")
-            gc.collect()
+            give_back_memory()
         self.trainer.settle_exchange(batch)
         self.recipe = self.trainer.recipe
 

@@ -127,6 +127,21 @@ def test_a_gpu_is_asked_for_its_free_memory_and_a_cpu_always_has_the_same(
     assert with_micro_batch(given, GPU, tmp_path) == given
 
 
+def test_what_torch_keeps_for_later_is_given_back_before_a_gpu_is_asked_and_after_a_trial_that_failed(
+    corpus: Path, tmp_path: Path, memory_for: Callable[[int], list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: list[str] = []
+    monkeypatch.setattr("torch.cuda.empty_cache", lambda: called.append("given back"))
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda _: called.append("asked") or (16 * GB, 80 * GB))
+    with_micro_batch(of_size("base"), GPU, tmp_path)
+    assert called == ["given back", "asked"]
+    tried = memory_for(4)
+    stop = Stop(after_step=1)
+    pretrain(corpus, tmp_path, tiny_recipe(**FITTING), device="cpu", stop=stop, notice=lambda _: called.append("said"))
+    assert tried[:2] == [8, 4]
+    assert called[2:] == ["said", "given back"]
+
+
 def test_what_the_last_invocation_had_is_taken_on_a_device_of_the_same_type(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
