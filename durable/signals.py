@@ -4,6 +4,8 @@ import signal
 from types import FrameType, TracebackType
 from typing import Self
 
+from durable.errors import UnfinishedError, with_hint
+
 EXIT_DONE, EXIT_REFUSED, EXIT_USAGE, EXIT_QUARANTINED, EXIT_UNFINISHED, EXIT_INTERRUPTED = 0, 1, 2, 3, 75, 130
 HANDLED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
@@ -25,6 +27,13 @@ class StopRequest:
     def exit_code(self) -> int:
         """130 after Ctrl-C, else 75: everything saved, not finished."""
         return EXIT_INTERRUPTED if self.received is signal.SIGINT else EXIT_UNFINISHED
+
+    def raise_if_requested(self, state: str) -> None:
+        """Stop here, where there is nothing to save: KeyboardInterrupt after Ctrl-C, else UnfinishedError (exit 75)."""
+        if self.received is signal.SIGINT:
+            raise KeyboardInterrupt
+        if self.received is not None:
+            raise with_hint(UnfinishedError(f"stopped by {self.received.name}: {state}"), "run the same command again")
 
     def __enter__(self) -> Self:
         self._previous = {number: signal.signal(number, self._receive) for number in HANDLED}

@@ -24,7 +24,9 @@ import pyarrow as pa
 
 from durable.checked import NameInside, Shape, checked
 from durable.errors import with_hint
+from durable.failpoints import failpoint
 from durable.files import file_sha256
+from durable.signals import StopRequest
 from train.data import Ids, Vocabulary, Words
 from train.errors import TrainError
 from train.recipe import Recipe
@@ -99,9 +101,15 @@ class Corpus:
     def tokenizer(self) -> Path:
         return self.folder / "tokenizer"
 
-    def check_hashes(self) -> None:
-        """Read every shard once. Raises TrainError, naming the file, if its bytes are not the manifest's."""
+    def check_hashes(self, stop: StopRequest | None = None) -> None:
+        """Read every shard once. Raises TrainError, naming the file, if its bytes are not the manifest's.
+
+        Raises UnfinishedError, or KeyboardInterrupt, between two shards if a signal has asked to stop.
+        """
         for shard in self.shards:
+            failpoint("corpus.before-shard")
+            if stop is not None:
+                stop.raise_if_requested(f"{self.folder} was still being checked, and nothing has been written")
             if file_sha256(shard.path) != shard.sha256:
                 raise _damaged(shard.path, "its sha256 is not the manifest's")
 

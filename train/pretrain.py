@@ -68,7 +68,8 @@ def pretrain(
     as they have a counterpart. Signals (SIGTERM, SIGUSR1, Ctrl-C) and `stop` save a checkpoint at the next step
     boundary; the outcome says so. `track` mirrors metrics.jsonl for another program. Under torchrun or srun every rank
     makes this call. `progress` counts steps; `notice` is told one line about anything unusual. Raises TrainError for a
-    corpus, device or run folder that does not fit; nothing has been written to `out` then.
+    corpus, device or run folder that does not fit, and UnfinishedError if a signal comes while the corpus is checked;
+    nothing has been written to `out` then.
     """
     corpus, given, found = _checked(data, recipe, device)
     _refuse_other_folders(out)
@@ -80,11 +81,12 @@ def pretrain(
             stack.enter_context(deterministic_kernels())
         ranks = stack.enter_context(joined(found))
         _refuse_more_ranks(ranks.count, given)
+        request = stack.enter_context(StopRequest())
         with ranks.together(found):  # where the first rank may read for long, and the others wait for it
             model = first_model(given)
             if not any(out.glob("checkpoints/step-*")):  # a new run: refused, if at all, before its folder is made
                 if ranks.first:
-                    corpus.check_hashes()
+                    corpus.check_hashes(request)
                 if init_from is not None:
                     _start_from(model, init_from, notice if ranks.first else unheard)
             if ranks.first:
@@ -94,7 +96,6 @@ def pretrain(
             newest = _newest(out, notice) if ranks.first else None
             model.config.trained_positions = trained_positions(given, init_from)
             _say_untrained(model.config, notice if ranks.first else unheard)
-        request = stack.enter_context(StopRequest())
         checkpoint = _found_by_all(newest, out, ranks, found)
         recipe = with_micro_batch(given, found, out, ranks)
         costs = preflight(corpus, recipe, found)

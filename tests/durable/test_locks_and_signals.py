@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from durable.errors import DurableError
+from durable.errors import DurableError, UnfinishedError
 from durable.locks import LOCK_NAME, folder_lock
 from durable.signals import StopRequest
 
@@ -89,3 +89,17 @@ def test_the_second_ctrl_c_stops_at_once() -> None:
         os.kill(os.getpid(), signal.SIGINT)
         assert stop.requested
         os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [(signal.SIGTERM, UnfinishedError), (signal.SIGUSR1, UnfinishedError), (signal.SIGINT, KeyboardInterrupt)],
+)
+def test_work_that_has_nothing_to_save_stops_where_it_asks(
+    number: signal.Signals, expected: type[BaseException]
+) -> None:
+    with StopRequest() as stop:
+        stop.raise_if_requested("nothing has happened")
+        os.kill(os.getpid(), number)
+        with pytest.raises(expected):
+            stop.raise_if_requested("nothing has happened")

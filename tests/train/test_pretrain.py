@@ -16,8 +16,10 @@ from typing import Any
 import pytest
 import torch
 
+from durable.errors import UnfinishedError
 from durable.files import file_sha256
 from durable.settings import read_toml
+from durable.signals import StopRequest
 from symbert import OPERATORS
 from symbert.checkpoint import load_checkpoint
 from symbert.export import fold
@@ -132,6 +134,15 @@ def test_a_signal_saves_at_the_end_of_the_step(
     assert checkpoint_folder(tmp_path, outcome.step).is_dir()
     pretrain(corpus, tmp_path, exact_recipe(), device="cpu")
     assert_same(tmp_path, whole)
+
+
+def test_a_signal_while_the_corpus_is_checked_ends_the_run_as_unfinished_and_leaves_nothing(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SYMBERT_FAILPOINT", "corpus.before-shard:2:term")
+    with StopRequest(), pytest.raises(UnfinishedError, match="SIGTERM: .* was still being checked"):
+        pretrain(corpus, tmp_path / "run", exact_recipe(), device="cpu")
+    assert not (tmp_path / "run").exists()
 
 
 # Before anything was saved; after rows beyond the newest checkpoint; in the middle of saving step 12; right after it.
