@@ -21,7 +21,16 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Print what 
 # What these commands do not know belongs to the command that is to be submitted.
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 
-Script = Annotated[Path | None, typer.Option("--script", help="Write the text to this file instead of stdout.")]
+
+def _file(value: Path | None) -> Path | None:
+    if value is not None and value.is_dir():
+        raise refuse("--script", f"{value} is a folder, expected a file to write to")
+    return value
+
+
+Script = Annotated[
+    Path | None, typer.Option("--script", callback=_file, help="Write the text to this file instead of stdout.")
+]
 Slices = Annotated[
     int | None, typer.Option("--slices", min=1, max=MOST_SLICES, help="Tasks of the array (one a file, or cell).")
 ]

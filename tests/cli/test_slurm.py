@@ -176,6 +176,14 @@ def test_what_every_rank_would_refuse_is_refused_before_the_text_is_printed(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("script", [".", "..", "/"])
+def test_a_folder_for_the_script_is_refused(tmp_path: Path, script: str, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = pretrain_arguments(write_corpus(tmp_path / "corpus"), tmp_path / "run")
+    assert run(["slurm", *arguments, "--script", script]) == 2
+    said = f"error: invalid value for '--script': {script} is a folder, expected a file to write to"
+    assert capsys.readouterr().err.startswith(said)
+
+
 def test_a_run_with_other_settings_is_refused_before_the_text_is_printed_but_for_what_the_node_decides(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
