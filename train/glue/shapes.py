@@ -60,6 +60,7 @@ class _Identity(Shape):
     task: str
     data: str
     seed: Seed
+    protocol: dict[str, Any] = {}  # noqa: RUF012
 
 
 class _Scored(Shape):

@@ -75,6 +75,14 @@ def test_a_folder_of_cells_from_a_gpu_goes_on_without_tf32_alone(request_: Reque
     assert (outcome.trained, outcome.found) == (1, 1)
 
 
+def test_a_cell_whose_settings_are_lost_is_damaged(request_: Request) -> None:
+    run_grid(replace(request_, seeds=[1]))
+    make_older(request_.out)
+    edit(next(request_.out.glob("cells/*/rte-1.json")), lambda record: record["identity"].update(protocol=None))
+    with pytest.raises(TrainError, match=r"rte-1.json is damaged: `identity.protocol` is None"):
+        run_grid(request_)
+
+
 def test_a_search_over_rates_goes_on(request_: Request) -> None:
     assert run_search(replace(request_, seeds=[1]), [1e-3]).trained == 1
     make_older(request_.out)
