@@ -54,7 +54,7 @@ REPEATS_IN_DATA = (
 
 
 class _Runtime(Shape):
-    micro_batch_size: int | None = Field(None, gt=0)
+    micro_batch_size: int | None = Field(None, gt=0, lt=1 << 63)
 
 
 class _Invocation(Shape):

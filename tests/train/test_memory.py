@@ -152,6 +152,15 @@ def test_what_the_last_invocation_had_is_taken_on_a_device_of_the_same_type(
     assert with_micro_batch(tiny_recipe(), GPU, tmp_path).runtime.micro_batch_size == 8
 
 
+@pytest.mark.parametrize("size", [0, -3, "5", 10**30])
+def test_a_record_with_no_micro_batch_of_a_run_is_damaged(corpus: Path, tmp_path: Path, size: object) -> None:
+    path = tmp_path / "environment.json"
+    runtime = {"micro_batch_size": size}
+    path.write_text(json.dumps({"identity": {}, "invocations": [{"device": "cpu (x86_64)", "runtime": runtime}]}))
+    with pytest.raises(TrainError, match=r"environment.json is damaged: `invocations.0.runtime.micro_batch_size` is"):
+        dry_run(corpus, tmp_path, tiny_recipe(), device="cpu")
+
+
 def test_a_resumed_run_repeats_what_an_uninterrupted_one_does(corpus: Path, tmp_path: Path) -> None:
     given = tiny_recipe("pairwise", runtime__micro_batch_size=3)
     pretrain(corpus, tmp_path / "whole", given, device="cpu")
