@@ -1,3 +1,4 @@
+import contextlib
 import json
 import shlex
 from dataclasses import replace
@@ -163,12 +164,18 @@ def test_the_papers_scales_train_the_papers_recipes(scale: str, variant: Any) ->
     assert study.recipe(variant, 1) == load_recipe(f"bert-{scale}-{variant.operator}")
 
 
+def pretend_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Functions of torch in the place of one."""
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    monkeypatch.setattr("torch.cuda.device", contextlib.nullcontext)
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda _: True)
+
+
 def test_all_runs_of_a_study_on_a_gpu_have_the_smallest_micro_batch_of_any_and_keep_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     free = iter([140e9, 24e9, 80e9])  # as if others came and went while three runs were asked for
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
-    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda _: True)
+    pretend_a_gpu(monkeypatch)
     monkeypatch.setattr("torch.cuda.mem_get_info", lambda _: (int(next(free)), int(140e9)))
     given = Study("base", tmp_path, Sources(("shards",)), device="cuda")
     study = with_micro_batch(given, None)
@@ -184,8 +191,7 @@ def test_all_runs_of_a_study_on_a_gpu_have_the_smallest_micro_batch_of_any_and_k
 def test_a_micro_batch_that_is_given_is_that_of_the_study_also_on_the_way(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
-    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda _: True)
+    pretend_a_gpu(monkeypatch)
     before = Study("base", tmp_path, Sources(("shards",)), device="cuda", micro_batch_size=64)
     _open_folder(before, FEW)
     given = replace(before, assignments=("runtime.micro_batch_size=32",), micro_batch_size=None)

@@ -44,7 +44,7 @@ def parts(corpus: Corpus, recipe: Recipe) -> tuple[Trainer, TrainingBatches]:
 
 @pytest.mark.parametrize("operator", OF_EACH_KIND)
 def test_a_step_does_not_wait_for_the_device_and_an_evaluation_once(corpus: Corpus, operator: str) -> None:
-    trainer, batches = parts(corpus, tiny_recipe(operator, runtime__micro_batch_size=3))
+    trainer, batches = parts(corpus, tiny_recipe(operator, runtime__micro_batch_size=4))
     with HostReads() as reads:
         for step in range(1, 3):
             trainer.step(step, batches(step))
