@@ -18,6 +18,7 @@ def benchmark(model: Path | str, data: Path, out: Path, *options: str) -> subpro
     return subprocess.run([*command, *options], cwd=ROOT, env=environment, capture_output=True, text=True)
 
 
+@pytest.mark.long
 def test_the_timing_keeps_what_it_measured_and_does_not_measure_it_again(
     glue: Path,  # noqa: F811
     checkpoint: CheckpointFactory,  # noqa: F811
@@ -42,6 +43,7 @@ def test_the_timing_keeps_what_it_measured_and_does_not_measure_it_again(
     assert "was measured with other settings" in other.stderr
 
 
+@pytest.mark.long
 def test_the_scores_of_both_sides_are_compared_and_kept(
     glue: Path,  # noqa: F811
     checkpoint: CheckpointFactory,  # noqa: F811

@@ -73,7 +73,7 @@ def test_the_summary_shows_funnel_losses_scores_and_what_to_type_next(made: tupl
     assert all(len(line) <= 120 for line in text.splitlines() if "symbert" not in line)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_running_it_again_makes_nothing_anew(made: tuple[Path, dict[str, Any]]) -> None:
     out, summary = made
     before = files_of(out)

@@ -56,7 +56,9 @@ def recompressed(source: Path, target: Path, form: str) -> None:
 
 @pytest.mark.shared
 @pytest.mark.slow
-@pytest.mark.parametrize("form", ["as it is", ".jsonl", ".jsonl.gz", ".jsonl.zst"])
+@pytest.mark.parametrize(
+    "form", ["as it is", ".jsonl", pytest.param(".jsonl.gz", marks=pytest.mark.long), ".jsonl.zst"]
+)
 def test_the_shared_corpus_gives_the_reference_counts_and_samples(
     tmp_path: Path, shared: Path, capsys: pytest.CaptureFixture[str], form: str
 ) -> None:

@@ -292,7 +292,7 @@ def glue_arguments(model: Path, data: Path, out: Path) -> list[str]:
     ]  # fmt: skip
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_submitted_slices_train_the_same_cells_though_a_task_is_preempted_twice(
     glue: Path,  # noqa: F811
     checkpoint: CheckpointFactory,  # noqa: F811

@@ -113,7 +113,7 @@ def test_nanotoken_gives_the_tokenizers_ids(variant: CorpusTokenizer, fast: Enco
     "codes",
     [
         [*range(0x3200), *range(0xFB00, 0xFFFF, 3), *range(0x10000, 0x110000, 997)],
-        pytest.param([*range(0xD800), *range(0xE000, 0x110000)], marks=pytest.mark.slow),
+        pytest.param([*range(0xD800), *range(0xE000, 0x110000)], marks=pytest.mark.long),
     ],
     ids=["most", "all"],
 )

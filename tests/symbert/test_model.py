@@ -190,7 +190,9 @@ def test_gradient_checkpointing_changes_no_gradient(config: Any, operator: str) 
         torch.testing.assert_close(parameter.grad, gradients[name], msg=name)
 
 
-@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize(
+    "operator", [pytest.param(name, marks=[] if name == "pairwise" else pytest.mark.slow) for name in OPERATORS]
+)
 def test_sparse_prediction_compiles_to_one_graph(config: Any, operator: str) -> None:
     model = SymbertForMaskedLM(config(operator)).eval()
     compiled = torch.compile(model, fullgraph=True, backend="eager", dynamic=False)

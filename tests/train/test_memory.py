@@ -161,6 +161,7 @@ def test_a_record_with_no_micro_batch_of_a_run_is_damaged(corpus: Path, tmp_path
         dry_run(corpus, tmp_path, tiny_recipe(), device="cpu")
 
 
+@pytest.mark.slow
 def test_a_resumed_run_repeats_what_an_uninterrupted_one_does(corpus: Path, tmp_path: Path) -> None:
     given = tiny_recipe("pairwise", runtime__micro_batch_size=3)
     pretrain(corpus, tmp_path / "whole", given, device="cpu")
@@ -292,6 +293,7 @@ def test_what_is_compiled_for_the_trial_is_what_the_steps_take(corpus: Path) -> 
     assert counters["stats"]["unique_graphs"] == graphs > 0
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.torch.jit.script_method:DeprecationWarning")  # torch.compile's own import
 def test_a_model_is_compiled_however_often_its_micro_batch_is_halved(
     corpus: Path, monkeypatch: pytest.MonkeyPatch

@@ -42,7 +42,7 @@ def stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("ranks", [3])
 def test_a_run_that_lost_a_node_goes_on_with_other_ranks_and_the_same_samples(tmp_path: Path, ranks: int) -> None:
     corpus = write_corpus(tmp_path / "corpus")

@@ -198,7 +198,7 @@ def test_two_ranks_have_the_losses_of_one(tmp_path: Path) -> None:
         )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_ranks_that_stop_and_go_on_are_the_same_as_two_that_never_stopped(tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path / "corpus")
     changes = {"training__precision": '"bf16"', "runtime__micro_batch_size": 3}
@@ -225,7 +225,7 @@ def test_a_loss_that_is_not_finite_stops_both_ranks_before_the_step_and_names_th
     assert max(row["step"] for row in read_metrics(tmp_path / "run")) < step
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_used_budget_ends_the_run_on_both_ranks(tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path / "corpus")
     assert finish(start(corpus, tmp_path / "run", schedule__max_minutes=1e-9)) == [0, 0]

@@ -35,7 +35,7 @@ def modes(folder: Path) -> set[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("umask", "mode"), [(0o002, "0o664"), (0o077, "0o600")])
+@pytest.mark.parametrize(("umask", "mode"), [(0o002, "0o664"), pytest.param(0o077, "0o600", marks=pytest.mark.long)])
 def test_every_file_of_checkpoints_and_exports_follows_the_umask(tmp_path: Path, umask: int, mode: str) -> None:
     corpus, run = write_corpus(tmp_path / "corpus"), tmp_path / "run"
     assert finished(command(corpus, run), umask=umask).returncode == 0
@@ -62,7 +62,7 @@ def test_every_part_of_sharded_weights_follows_the_umask(tmp_path: Path, umask: 
     assert {stat.S_IMODE(path.stat().st_mode) for path in parts} == {mode}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(("limit", "named"), [(20_000, "checkpoints/step-00000004")])
 def test_a_file_that_grows_too_large_is_one_line_that_names_it(tmp_path: Path, limit: int, named: str) -> None:
     corpus, run = write_corpus(tmp_path / "corpus"), tmp_path / "run"

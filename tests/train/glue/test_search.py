@@ -74,6 +74,7 @@ def test_a_search_runs_a_grid_for_each_rate_once_and_tables_the_best(request_: R
     assert (again.trained, again.found) == (0, 4)
 
 
+@pytest.mark.slow
 def test_a_later_search_chooses_among_all_rates_of_the_folder(request_: Request) -> None:
     run_search(request_, [3e-3])
     outcome = run_search(request_, [1.0000001e-9])
