@@ -298,6 +298,7 @@ def test_what_is_compiled_for_the_trial_is_what_the_steps_take(corpus: Path) -> 
 def test_a_model_is_compiled_however_often_its_micro_batch_is_halved(
     corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    torch.compiler.reset()  # what other tests have compiled of the same code counts too
     counter = CompileCounter()
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=counter))
     settings = {"runtime__micro_batch_size": 8, "model__num_hidden_layers": 1, **NO_DROPOUT}
