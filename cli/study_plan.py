@@ -141,8 +141,7 @@ def runs_at_once(study: Study, device: "torch.device") -> int:
     """One on a GPU; on a CPU one a core, as far as memory goes."""
     from durable.machine import available_cores, available_memory
     from train.device import with_precision
-    from train.loop import micro_batch_size
-    from train.memory import memory_bytes
+    from train.memory import memory_bytes, micro_batch_size
 
     if device.type != "cpu":
         return 1

@@ -11,9 +11,9 @@ from torch.nn.parallel import DistributedDataParallel
 from train.corpus import Split
 from train.data import DROPOUT, TRAINING_MASKS, Batch, Masking, TrainingOrder, Words, key
 from train.device import is_compiled, is_lack_of_memory, seed_dropout
-from train.memory import with_size
+from train.memory import micro_batch_size, with_size
 from train.optimizer import learning_rate, make_optimizer
-from train.predict import Predictor, default_micro_batch_size
+from train.predict import Predictor
 from train.ranks import ALONE, Ranks
 from train.recipe import Recipe
 from train.sections import clipped_to
@@ -69,13 +69,11 @@ class Trainer:
         self.predictor.module.train()
         self.optimizer.zero_grad()
         masked, loss = max(1, len(batch.labels)), torch.zeros((), device=self.device)
-        first, last = self.ranks.share(len(batch.input_ids))
-        size = self.predictor.even_size(last - first)
-        for number, start in enumerate(range(first, last, size)):
-            part = batch.part(start, min(last, start + size))
+        size, parts = self._parts(batch)
+        for number, part in enumerate(parts):
             seed = key(DROPOUT, self.recipe.training.seed, step, number, self.ranks.number) >> 1
             seed_dropout(self.device, seed)
-            with self._alone_until(start + size >= last):
+            with self._alone_until(number == len(parts) - 1):
                 part_loss = self.predictor(part, size)[0].sum() / masked
                 # DistributedDataParallel takes the mean of the ranks' gradients, where the sum is wanted.
                 self.scaler.scale(part_loss * self.ranks.count).backward()
@@ -92,11 +90,10 @@ class Trainer:
 
         Held meanwhile is what a step holds beside it: the moments, and the gradients of the micro-batches before.
         """
-        first, last = self.ranks.share(len(batch.input_ids))
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         try:
             moments = [] if self.optimizer.state else [torch.empty_like(weight) for weight in trained for _ in range(2)]
-            if self.predictor.even_size(last - first) < last - first:
+            if len(self._parts(batch)[1]) > 1:
                 for parameter in trained:
                     parameter.grad = torch.zeros_like(parameter)
             self._try(batch, exchanged=False)
@@ -135,11 +132,17 @@ class Trainer:
 
     def _try(self, batch: Batch, *, exchanged: bool) -> None:
         """Take one micro-batch forward and backward."""
-        first, last = self.ranks.share(len(batch.input_ids))
-        size = self.predictor.even_size(last - first)
+        size, parts = self._parts(batch)
         self.predictor.module.train()
         with self._alone_until(exchanged):
-            self.scaler.scale(self.predictor(batch.part(first, first + size), size)[0].sum()).backward()
+            self.scaler.scale(self.predictor(parts[0], size)[0].sum()).backward()
+
+    def _parts(self, batch: Batch) -> tuple[int, list[Batch]]:
+        """This rank's share of a batch as micro-batches, and the size that all have, but for the last perhaps."""
+        share = batch.part(*self.ranks.share(len(batch.input_ids)))
+        samples = len(share.input_ids)
+        size = self.predictor.even_size(samples)
+        return size, [share.part(start, start + size) for start in range(0, samples, size)]
 
     def _alone_until(self, last: bool) -> contextlib.AbstractContextManager[None]:
         """Gradients are exchanged once a step, with its last micro-batch."""
@@ -158,8 +161,3 @@ class Trainer:
             self.optimizer.found_inf = self.halted  # type: ignore[attr-defined]
             self.optimizer.step()
         return norm
-
-
-def micro_batch_size(recipe: Recipe, device: torch.device) -> int:
-    """Samples a forward pass: as set, else what an ordinary machine holds."""
-    return min(recipe.runtime.micro_batch_size or default_micro_batch_size(device), recipe.training.batch_size)

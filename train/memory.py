@@ -53,6 +53,11 @@ def with_micro_batch(recipe: Recipe, device: torch.device, out: Path, ranks: Ran
     return with_size(recipe, found or _least(_micro_batch(recipe, device, ranks.count), device, ranks))
 
 
+def micro_batch_size(recipe: Recipe, device: torch.device) -> int:
+    """Samples a forward pass: as set, else what an ordinary machine holds."""
+    return min(recipe.runtime.micro_batch_size or default_micro_batch_size(device), recipe.training.batch_size)
+
+
 def with_size(recipe: Recipe, size: int) -> Recipe:
     """The recipe with this micro-batch."""
     return recipe.model_copy(update={"runtime": recipe.runtime.model_copy(update={"micro_batch_size": size})})
@@ -78,7 +83,7 @@ def _micro_batch(recipe: Recipe, device: torch.device, ranks: int) -> int:
     if device.type == "cuda":
         give_back_memory()  # of an earlier run in this process
         return fitting_micro_batch(recipe, torch.cuda.mem_get_info(device)[0], ranks)
-    return min(default_micro_batch_size(device), recipe.training.batch_size)
+    return micro_batch_size(recipe, device)
 
 
 def _least(size: int, device: torch.device, ranks: Ranks) -> int:

@@ -14,8 +14,7 @@ from torch import Tensor
 from symbert import count_flops, count_parameters
 from train.corpus import Corpus
 from train.environment import repeats
-from train.loop import micro_batch_size
-from train.memory import memory_bytes
+from train.memory import give_back_memory, memory_bytes, micro_batch_size
 from train.predict import PRECISIONS
 from train.recipe import Recipe, symbert_config
 
@@ -137,7 +136,10 @@ def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
     left @ right^T, of which a forward pass consists, so that a run seemed to use more than there is. It
     is measured once in a process for each number of CPU threads.
     """
-    return _measured_rate(device, dtype, torch.get_num_threads())
+    rate = _measured_rate(device, dtype, torch.get_num_threads())
+    if device.type == "cuda":
+        give_back_memory()  # for the run's own use, or for that of the processes that this one starts
+    return rate
 
 
 @functools.cache
@@ -154,9 +156,6 @@ def _measured_rate(device: torch.device, dtype: torch.dtype, _threads: int) -> f
         timing.seconds([first[product], *(_seconds(product, left, right) for _ in range(timing.products - 1))])
         for product in fast
     ]
-    if device.type == "cuda":
-        del left, right
-        torch.cuda.empty_cache()  # for the run's own use, or for that of the processes that this one starts
     return 2 * side**3 / min(each)
 
 
